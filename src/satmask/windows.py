@@ -1,0 +1,222 @@
+"""Rectangles of a scene: exact tilings with a halo, and draws for training. Integers only, no pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from satmask.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of pixels; it may reach over the edge of its scene.
+
+    Attributes:
+        row: First row.
+        column: First column.
+        height: Rows, at least 0.
+        width: Columns, at least 0.
+
+    Example:
+        >>> Window(0, 0, 4, 6).clip(3, 5)
+        Window(row=0, column=0, height=3, width=5)
+    """
+
+    row: int
+    column: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        """Refuse negative sides."""
+        if self.height < 0 or self.width < 0:
+            msg = f"Window sides must not be negative, got {self.height} × {self.width}."
+            raise SettingError(msg)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the window in a `(height, width, …)` array of the whole scene."""
+        return slice(self.row, self.row + self.height), slice(self.column, self.column + self.width)
+
+    def clip(self, height: int, width: int) -> Window:
+        """The part that lies in a scene of the given sides; it may be empty."""
+        top, left = min(max(self.row, 0), height), min(max(self.column, 0), width)
+        bottom = max(min(self.row + self.height, height), top)
+        right = max(min(self.column + self.width, width), left)
+        return Window(top, left, bottom - top, right - left)
+
+    def seen_from(self, other: Window) -> Window:
+        """The same rectangle with rows and columns counted from another window's corner."""
+        return Window(self.row - other.row, self.column - other.column, self.height, self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One step of an exact tiling: what to read, and which part of it to keep.
+
+    Attributes:
+        read: What the network sees: the core and its halo.
+        core: What is kept; the cores of a tiling touch every pixel exactly once.
+    """
+
+    read: Window
+    core: Window
+
+
+def cover(height: int, width: int, *, size: int, halo: int, stride: int) -> list[Tile]:
+    """Cut a scene into windows whose cores come out as if the network had seen the whole scene at once.
+
+    Every `read` has the same sides, begins at a multiple of the stride, and shows each core pixel its full halo, except
+    at the edge of the scene, where the window ends as the scene does. Sides that aren't multiples of the stride are
+    rounded up: the windows then reach over the scene's edge by less than one stride; cores never do.
+
+    Args:
+        height: Rows of the scene.
+        width: Columns of the scene.
+        size: Side of a window at most; a multiple of the stride, more than twice the halo (rounded up to the stride).
+        halo: Pixels of context that a network needs around each pixel.
+        stride: Total stride of the network.
+
+    Returns:
+        Tiles in row order.
+
+    Raises:
+        SettingError: If size, halo or stride break the rules above.
+
+    Example:
+        >>> [(t.read.column, t.core.column, t.core.width) for t in cover(16, 100, size=48, halo=8, stride=16)]
+        [(0, 0, 32), (16, 32, 16), (32, 48, 16), (48, 64, 16), (64, 80, 20)]
+    """
+    if stride < 1 or halo < 0 or height < 1 or width < 1:
+        msg = f"Stride and sides must be at least 1 and the halo 0, got {stride}, {height} × {width} and {halo}."
+        raise SettingError(msg)
+    if size < 1 or size % stride:
+        below = max(size // stride, 1) * stride
+        msg = f"Window size must be a multiple of {stride}, got {size}. Use {below} or {below + stride}."
+        raise SettingError(msg)
+    margin = round_up(halo, stride)
+    rows = _axis(height, size, margin, stride)
+    columns = _axis(width, size, margin, stride)
+    read_height, read_width = min(size, round_up(height, stride)), min(size, round_up(width, stride))
+    return [
+        Tile(Window(top, left, read_height, read_width), Window(first, begin, last - first, end - begin))
+        for top, first, last in rows
+        for left, begin, end in columns
+    ]
+
+
+def round_up(value: int, step: int) -> int:
+    """The smallest multiple of `step` that isn't below `value`."""
+    return -(-value // step) * step
+
+
+def _axis(length: int, size: int, margin: int, stride: int) -> list[tuple[int, int, int]]:
+    """Start of each window along one axis, with the first pixel of its core and the one behind its last."""
+    padded = round_up(length, stride)
+    if size >= padded:
+        return [(0, 0, length)]
+    if size <= 2 * margin:
+        need = 2 * margin + stride
+        msg = f"Window size must be more than twice the halo of {margin}, got {size}. Use {need} or more."
+        raise SettingError(msg)
+    step = size - 2 * margin
+    spans, begin = [], 0
+    for start in range(0, padded - size + step, step):
+        here = min(start, padded - size)
+        end = length if here == padded - size else here + size - margin
+        # Up to a stride of padding can leave a last window whose core is empty: the scene ended in the one before.
+        if (end := min(end, length)) > begin:
+            spans.append((here, begin, end))
+        begin = end
+    return spans
+
+
+def draw(
+    shapes: Sequence[tuple[int, int]], *, size: int, count: int, seed: Sequence[int]
+) -> Iterator[tuple[int, Window]]:
+    """Draw training windows at random, every image as often as its area asks.
+
+    Images are taken by systematic sampling over their areas in shuffled order, so tiles of one size all come up equally
+    often (once, where `count` is their number); positions are uniform. A side shorter than the window begins at 0.
+
+    Args:
+        shapes: `(height, width)` of each image.
+        size: Side of a window, in pixels.
+        count: Windows to draw.
+        seed: Integers that fix the draw: the same seed gives the same windows.
+
+    Yields:
+        Image index and window.
+    """
+    random = np.random.default_rng(list(seed))
+    areas = np.asarray([height * width for height, width in shapes], dtype=np.float64)
+    order = random.permutation(len(shapes))
+    ends = np.cumsum(areas[order])
+    points = (np.arange(count) + random.random()) * (ends[-1] / count)
+    picks = order[np.minimum(np.searchsorted(ends, points, side="right"), len(shapes) - 1)]
+    for index in random.permutation(picks):
+        height, width = shapes[index]
+        row = int(random.integers(max(height - size, 0) + 1))
+        column = int(random.integers(max(width - size, 0) + 1))
+        yield int(index), Window(row, column, size, size)
+
+
+@dataclass(frozen=True)
+class ClassBlocks:
+    """Where the classes are: pixels of each class in the blocks of each image, kept sparse.
+
+    Attributes:
+        side: Side of a block, in pixels.
+        image: Image index of each entry, int32, `(entries,)`.
+        row: Block row, int32, `(entries,)`.
+        column: Block column, int32, `(entries,)`.
+        pixels: Pixels of each class, int64, `(entries, classes)`.
+    """
+
+    side: int
+    image: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+    pixels: np.ndarray
+
+
+def draw_balanced(
+    blocks: ClassBlocks, shapes: Sequence[tuple[int, int]], *, size: int, count: int, seed: Sequence[int]
+) -> Iterator[tuple[int, Window]]:
+    """Draw training windows so that every class is met equally often.
+
+    A class is taken in turn, then a block by its share of the class's pixels, then a window that holds the block's
+    middle at a random place. Classes that occur nowhere are left out.
+
+    Args:
+        blocks: Where the classes are.
+        shapes: `(height, width)` of each image.
+        size: Side of a window, in pixels.
+        count: Windows to draw.
+        seed: Integers that fix the draw.
+
+    Yields:
+        Image index and window.
+    """
+    random = np.random.default_rng(list(seed))
+    present = np.flatnonzero(blocks.pixels.sum(axis=0))
+    if not len(present):
+        yield from draw(shapes, size=size, count=count, seed=seed)
+        return
+    ends = np.cumsum(blocks.pixels, axis=0)
+    for channel in random.permutation(np.resize(random.permutation(present), count)):
+        entry = int(np.searchsorted(ends[:, channel], random.integers(ends[-1, channel]), side="right"))
+        index = int(blocks.image[entry])
+        height, width = shapes[index]
+        middle = ((int(blocks.row[entry]) + 0.5) * blocks.side, (int(blocks.column[entry]) + 0.5) * blocks.side)
+        row, column = (
+            min(max(int(at - random.random() * size), 0), max(side - size, 0))
+            for at, side in zip(middle, (height, width), strict=True)
+        )
+        yield index, Window(row, column, size, size)
