@@ -81,5 +81,6 @@ class Grid:
         points = [to_degrees.transform(*(self.transform * (column + x, row + y))) for x, y in corners]
         if not all(math.isfinite(value) for point in points for value in point):
             return None
-        area, _ = Geod(ellps="WGS84").polygon_area_perimeter(*zip(*points, strict=True))
+        longitudes, latitudes = zip(*points, strict=True)
+        area, _ = Geod(ellps="WGS84").polygon_area_perimeter(longitudes, latitudes)
         return math.sqrt(abs(area)) or None
