@@ -67,6 +67,15 @@ class Grid:
         return Grid(window.height, window.width, moved, self.crs)
 
     @cached_property
+    def degrees(self) -> tuple[float, float, float, float] | None:
+        """West, south, east, north in degrees; None where the scene has no CRS, or PROJ can't say."""
+        if self.crs is None:
+            return None
+        to_degrees = Transformer.from_crs(self.crs, "OGC:CRS84", always_xy=True)
+        west, south, east, north = to_degrees.transform_bounds(*self.bounds)
+        return (west, south, east, north) if all(map(math.isfinite, (west, south, east, north))) else None
+
+    @cached_property
     def gsd_m(self) -> float | None:
         """Ground sampling distance in metres at the middle: side of the square with a pixel's true area.
 

@@ -1,0 +1,203 @@
+"""The crowdAI layout: `images/` and `annotation.json` in COCO's format."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from satmask.datasets.dataset import Problem, Sample, place_of
+from satmask.errors import DataError
+from satmask.labels import PolygonLabels
+from satmask.legend import Legend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from shapely.geometry.base import BaseGeometry
+
+ANNOTATIONS = ("annotation.json", "annotations.json", "annotation-small.json")
+
+
+def read_coco(folder: Path, legend: Legend | None = None) -> tuple[tuple[Sample, ...], Legend, list[Problem]]:
+    """Read tiles and their polygons.
+
+    Bounding boxes are not trusted: the polygon counts, and a box that differs is a warning. Annotations with `iscrowd`
+    are regions to be ignored.
+
+    Args:
+        folder: Holds `images/` and one of `ANNOTATIONS`.
+        legend: Colours and names for the categories; by default made from the file's categories.
+
+    Returns:
+        Samples, legend and problems. Broken tiles and annotations are left out and reported.
+
+    Raises:
+        DataError: If the annotation file isn't COCO's format at all.
+    """
+    path = next(folder / name for name in ANNOTATIONS if (folder / name).is_file())
+    content = _load(path)
+    legend = legend or _legend(content["categories"], path)
+    problems: list[Problem] = []
+    tiles = _tiles(content["images"], folder / "images", problems)
+    shapes: dict[int, list[tuple[int, BaseGeometry]]] = {key: [] for key in tiles}
+    for annotation in _unique(content["annotations"], "Annotation", problems):
+        _read_annotation(annotation, tiles, legend, shapes, problems)
+    samples = tuple(
+        Sample(
+            name=file.stem,
+            image=file,
+            shape=shape,
+            labels=PolygonLabels(
+                legend, shape, [geometry for _, geometry in shapes[key]], [channel for channel, _ in shapes[key]]
+            ),
+            place=place_of(file.stem),
+        )
+        for key, (file, shape) in tiles.items()
+    )
+    return samples, legend, problems
+
+
+def _load(path: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"Annotation file must be JSON, got {error} in {path}."
+        raise DataError(msg) from error
+    for key in ("images", "annotations", "categories"):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            msg = f"Annotation file must list {key!r} as COCO does, got {type(entries).__name__} in {path}."
+            raise DataError(msg)
+    return dict(content)
+
+
+def _legend(categories: Iterable[dict[str, Any]], path: Path) -> Legend:
+    try:
+        return Legend.of({int(entry["id"]): str(entry["name"]) for entry in categories})
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"Categories must have an id of 1 to 65534 and a name, got {error} in {path}."
+        raise DataError(msg) from error
+
+
+def _unique(entries: Iterable[dict[str, Any]], noun: str, problems: list[Problem]) -> Iterable[dict[str, Any]]:
+    seen: set[Any] = set()
+    for entry in entries:
+        key = entry.get("id")
+        if not isinstance(key, int) or key in seen:
+            wrong = "has no whole number as id" if not isinstance(key, int) else "has the id of another"
+            problems.append(Problem(f"{noun} {key}", f"{noun} {key!r} {wrong}."))
+            continue
+        seen.add(key)
+        yield entry
+
+
+def _tiles(
+    images: list[dict[str, Any]], folder: Path, problems: list[Problem]
+) -> dict[int, tuple[Path, tuple[int, int]]]:
+    there = {path.name for path in folder.iterdir()}
+    tiles: dict[int, tuple[Path, tuple[int, int]]] = {}
+    names: set[str] = set()
+    for image in _unique(images, "Image", problems):
+        name, height, width = image.get("file_name"), image.get("height"), image.get("width")
+        if name not in there:
+            problems.append(Problem(str(name), f"Tile {name!r} of image {image['id']} is missing from {folder.name}/."))
+        elif name in names:
+            problems.append(Problem(str(name), f"Tile {name!r} is named by two images, the second is {image['id']}."))
+        elif not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+            problems.append(
+                Problem(str(name), f"Tile {name!r} must have a height and a width, got {height!r}, {width!r}.")
+            )
+        else:
+            names.add(name)
+            tiles[image["id"]] = (folder / name, (height, width))
+    return tiles
+
+
+def _read_annotation(
+    annotation: dict[str, Any],
+    tiles: dict[int, tuple[Path, tuple[int, int]]],
+    legend: Legend,
+    shapes: dict[int, list[tuple[int, BaseGeometry]]],
+    problems: list[Problem],
+) -> None:
+    """Add an annotation's polygons to its tile, or say what is wrong with it."""
+    tile = tiles.get(annotation.get("image_id", -1))
+    where = f"Annotation {annotation['id']} of tile {tile[0].name if tile else annotation.get('image_id')!r}"
+    if tile is None:
+        problems.append(Problem(where, f"{where} has no usable image."))
+        return
+    category = annotation.get("category_id")
+    if category not in legend.ids:
+        known = ", ".join(map(str, legend.ids))
+        problems.append(Problem(where, f"{where} has category {category!r}, which isn't one of {known}."))
+        return
+    geometry = _geometry(annotation.get("segmentation"), tile[1])
+    if isinstance(geometry, str):
+        problems.append(Problem(where, f"{where} {geometry}."))
+        return
+    if wrong := _box_problem(annotation.get("bbox"), geometry):
+        problems.append(Problem(where, f"{where} {wrong}.", severity="warning"))
+    channel = -1 if annotation.get("iscrowd") else legend.channel(int(category))
+    shapes[annotation["image_id"]].append((channel, geometry))
+
+
+def _geometry(segmentation: Any, shape: tuple[int, int]) -> BaseGeometry | str:
+    """Polygons of a segmentation in pixel coordinates, or what is wrong with it."""
+    if isinstance(segmentation, dict):
+        return _decode(segmentation, shape)
+    if not isinstance(segmentation, list) or not segmentation:
+        return "has no segmentation"
+    rings = []
+    for ring in segmentation:
+        points = _points(ring, shape)
+        if isinstance(points, str):
+            return points
+        rings.append(shapely.Polygon(points))
+    return rings[0] if len(rings) == 1 else shapely.MultiPolygon(rings)
+
+
+def _points(ring: Any, shape: tuple[int, int]) -> np.ndarray | str:
+    if not isinstance(ring, list) or not all(isinstance(value, int | float) for value in ring):
+        return "has a segmentation that isn't a list of numbers"
+    if len(ring) % 2:
+        return f"has an odd number of coordinates, {len(ring)}"
+    if len(ring) < 6:
+        return f"has a ring of {len(ring) // 2} points, fewer than three"
+    for value in ring:
+        if not math.isfinite(value):
+            return f"has {'a NaN' if math.isnan(value) else 'an infinite'} coordinate"
+    # Polygons may hang over the edge a little; a tile's width beyond it, the number is broken.
+    largest = 2 * max(shape)
+    if (worst := max(ring, key=abs)) and abs(worst) > largest:
+        return f"has a coordinate of {worst:g} in a tile of {shape[1]} × {shape[0]}"
+    return np.asarray(ring, np.float64).reshape(-1, 2)
+
+
+def _decode(code: dict[str, Any], shape: tuple[int, int]) -> BaseGeometry | str:
+    """Polygons of a run-length code."""
+    from satmask.masks import decode_coco, polygonise
+
+    if code.get("size") != list(shape):
+        return f"has a run-length code of size {code.get('size')!r} in a tile of {shape[0]} × {shape[1]}"
+    try:
+        return shapely.MultiPolygon(polygonise(decode_coco(code)))
+    except (DataError, ValueError) as error:
+        return f"has a run-length code that can't be decoded ({error})"
+
+
+def _box_problem(box: Any, geometry: BaseGeometry) -> str:
+    """What is wrong with a bounding box; empty where it fits to a pixel or is left out."""
+    if box is None:
+        return ""
+    west, north, east, south = geometry.bounds
+    want = [west, north, east - west, south - north]
+    try:
+        fits = len(box) == 4 and np.allclose(np.asarray(box, np.float64), want, atol=1.01)
+    except (TypeError, ValueError):
+        fits = False
+    return "" if fits else f"has bbox {box}, but its polygon spans {[round(value, 2) for value in want]}"

@@ -1,0 +1,157 @@
+"""What every layout of data is read into: named samples in splits, a legend, and the problems found."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from satmask.errors import DataError, SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from satmask.labels import Labels
+    from satmask.legend import Legend
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the data.
+
+    Attributes:
+        where: File, tile or annotation.
+        what: One sentence that says what is wrong.
+        severity: `"error"` for what can't be used and is left out with `--skip-invalid`; `"warning"` for what can.
+    """
+
+    where: str
+    what: str
+    severity: Literal["error", "warning"] = "error"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its labels.
+
+    Attributes:
+        name: Name of the image file without suffix; unique in its split.
+        image: The file.
+        shape: `(height, width)`.
+        labels: Its truth.
+        place: Name of the place it shows; what shows one place stays on one side of a split.
+        bounds: West, south, east, north in degrees, where known.
+    """
+
+    name: str
+    image: Path
+    shape: tuple[int, int]
+    labels: Labels
+    place: str = ""
+    bounds: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with labels, in splits.
+
+    Attributes:
+        root: The folder.
+        layout: `"coco"`, `"pairs"` or `"scenes"`.
+        legend: The classes.
+        splits: Samples of `"train"`, and of `"val"` where the folder has it.
+        problems: What was found wrong; what is an error is already left out of the splits.
+    """
+
+    root: Path
+    layout: str
+    legend: Legend
+    splits: Mapping[str, tuple[Sample, ...]]
+    problems: tuple[Problem, ...] = field(default=())
+
+    def require_sound(self, *, skip_invalid: bool = False) -> None:
+        """Refuse data with errors, unless they are to be left out.
+
+        Raises:
+            DataError: With the first error and the number of all.
+        """
+        refuse(self.problems, skip_invalid=skip_invalid)
+        if not self.splits.get("train"):
+            msg = f"Data set must hold at least one usable image for training, got none in {self.root}."
+            raise DataError(msg)
+
+    def with_validation(self, held_out: float | Sequence[str]) -> tuple[Dataset, str]:
+        """Set places aside for validation, unless the folder already has a `val` split.
+
+        Args:
+            held_out: Share of the images, between 0 and 1, or patterns of image names such as `tile6_*`.
+
+        Returns:
+            The data set with both splits, and a sentence that says how it was split.
+
+        Raises:
+            SettingError: If a pattern matches no image, or all of them.
+        """
+        if self.splits.get("val"):
+            return self, "Validation: the folder's own split."
+        samples = self.splits["train"]
+        if isinstance(held_out, float):
+            chosen, how = _hold_out_places(samples, held_out)
+        else:
+            chosen = {s.name for s in samples if any(fnmatch.fnmatch(s.name, pattern) for pattern in held_out)}
+            how = f"Validation: images named {', '.join(held_out)}."
+        train = tuple(sample for sample in samples if sample.name not in chosen)
+        val = tuple(sample for sample in samples if sample.name in chosen)
+        if not train or not val:
+            msg = (
+                f"Validation must hold out some images but not all, got {len(val)} of {len(samples)} for {held_out!r}."
+            )
+            raise SettingError(msg)
+        return replace(self, splits={"train": train, "val": val}), how
+
+
+def refuse(problems: Iterable[Problem], *, skip_invalid: bool) -> None:
+    """Raise a `DataError` for the first of the problems that is an error, unless errors are to be skipped."""
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors and not skip_invalid:
+        more = f" {len(errors) - 1:,} more like it." if len(errors) > 1 else ""
+        msg = f"{errors[0].what}{more} --skip-invalid leaves out what can't be used."
+        raise DataError(msg)
+
+
+def place_of(name: str) -> str:
+    """Guess the place from an image's name: its first parts, up to the one that is only a number.
+
+    Example:
+        >>> place_of("zanzibar_tz-OAM-1277168-1083840-21"), place_of("tile1_image_part_001"), place_of("000000012345")
+        ('zanzibar_tz-OAM', 'tile1_image_part', '')
+    """
+    return re.sub(r"(?:^|[-_. ])(?:z|r|c)?\d+(?:[-_. ].*)?$", "", name)
+
+
+def _hold_out_places(samples: Sequence[Sample], share: float) -> tuple[set[str], str]:
+    """Choose whole places, smallest first, until about `share` of the images is held out."""
+    places: dict[str, list[Sample]] = {}
+    for sample in samples:
+        places.setdefault(sample.place, []).append(sample)
+    want = max(1, round(share * len(samples)))
+    if len(places) > 1:
+        chosen: list[str] = []
+        held: set[str] = set()
+        for place in sorted(places, key=lambda name: (len(places[name]), name)):
+            if held and len(held) + len(places[place]) > 1.5 * want:
+                break
+            chosen.append(place)
+            held |= {sample.name for sample in places[place]}
+            if len(held) >= want:
+                break
+        return held, f"Validation: held out {len(held)} of {len(samples)} images, all of {', '.join(chosen)}."
+    if all(sample.bounds for sample in samples):
+        ordered = sorted(samples, key=lambda sample: (sample.bounds or (0.0,))[0])
+        how = "Validation: the easternmost part; only one place was found."
+    else:
+        ordered = sorted(samples, key=lambda sample: sample.name)
+        how = "Validation: the last images by name; no places were found, so scores may flatter. Hold out by name instead."
+    return {sample.name for sample in ordered[-want:]}, how

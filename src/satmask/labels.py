@@ -1,0 +1,200 @@
+"""Labels: the truth about a scene, from polygons or from a mask, read window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import shapely
+from rasterio.features import rasterize
+
+from satmask.errors import DataError
+from satmask.scene import Scene, open_scene
+from satmask.windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from shapely.geometry.base import BaseGeometry
+
+    from satmask.legend import Legend
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a window's labels say.
+
+    Attributes:
+        classes: 1 where a pixel has the class, else 0, uint8, `(height, width, classes)`. Under an exclusive legend
+            exactly one class is 1 wherever the pixel is labelled.
+        labelled: False where nothing is known: outside the scene, unlabelled, or to be ignored. bool, `(height, width)`.
+    """
+
+    classes: np.ndarray
+    labelled: np.ndarray
+
+
+class Labels(Protocol):
+    """Where truth comes from."""
+
+    def read(self, window: Window) -> Truth:
+        """Read the labels of a window; it may reach over the edge of the scene."""
+
+
+@dataclass(frozen=True)
+class PolygonLabels:
+    """Labels drawn as polygons.
+
+    A pixel belongs to the polygon that holds its centre. Under an exclusive legend a later polygon lies over an earlier
+    one, and what no polygon covers has the class with id 0, or is unlabelled where the legend has none.
+
+    Attributes:
+        legend: The classes.
+        shape: `(height, width)` of the scene, in pixels.
+        geometries: Polygons in pixel coordinates (x is the column, y the row, of pixel corners), in draw order.
+        channels: The channel of each polygon, or -1 for a region to be ignored.
+    """
+
+    legend: Legend
+    shape: tuple[int, int]
+    geometries: Sequence[BaseGeometry]
+    channels: Sequence[int]
+
+    @cached_property
+    def _tree(self) -> shapely.STRtree:
+        return shapely.STRtree(list(self.geometries))
+
+    def read(self, window: Window) -> Truth:
+        """Draw the polygons that touch a window."""
+        inside = window.clip(*self.shape)
+        classes = np.zeros((window.height, window.width, len(self.legend)), np.uint8)
+        labelled = np.zeros((window.height, window.width), bool)
+        here = inside.seen_from(window).slices
+        labelled[here] = True
+        if inside.height and inside.width:
+            classes[here], ignored = self._draw(inside)
+            labelled[here] = ~ignored
+        if self.legend.exclusive:
+            self._fill_background(classes, labelled)
+        return Truth(classes, labelled)
+
+    def _draw(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        box = shapely.box(window.column, window.row, window.column + window.width, window.row + window.height)
+        found = sorted(self._tree.query(box)) if len(self.geometries) else []
+        classes = np.zeros((window.height, window.width, len(self.legend)), np.uint8)
+        ignored = np.zeros((window.height, window.width), bool)
+        for channel in sorted({self.channels[index] for index in found}):
+            shapes = [self.geometries[index] for index in found if self.channels[index] == channel]
+            if channel < 0:
+                ignored |= draw(shapes, window) > 0
+            else:
+                classes[..., channel] = draw(shapes, window)
+        if self.legend.exclusive and found:
+            order = draw([self.geometries[index] for index in found], window, values=range(1, len(found) + 1))
+            top = np.asarray([-1, *(self.channels[index] for index in found)])[order]
+            classes = (top[..., None] == np.arange(len(self.legend))).astype(np.uint8)
+        return classes, ignored
+
+    def _fill_background(self, classes: np.ndarray, labelled: np.ndarray) -> None:
+        empty = ~classes.any(axis=-1)
+        if 0 in self.legend.ids:
+            classes[empty & labelled, self.legend.channel(0)] = 1
+        else:
+            labelled[empty] = False
+
+
+def draw(shapes: Sequence[BaseGeometry], window: Window, values: Sequence[int] | range | None = None) -> np.ndarray:
+    """Rasterise polygons over a window by the pixel-centre rule.
+
+    Args:
+        shapes: Polygons in pixel coordinates of the scene.
+        window: The part of the scene to draw.
+        values: Value of each polygon, later over earlier; 1 by default.
+
+    Returns:
+        The values, 0 where no polygon is; `(height, width)`, uint8, or int32 when values are given.
+    """
+    moved = shapely.transform(list(shapes), lambda points: points - (window.column, window.row))
+    pairs = [
+        (shape, value) for shape, value in zip(moved, values or [1] * len(shapes), strict=True) if not shape.is_empty
+    ]
+    dtype = np.uint8 if values is None else np.int32
+    if not pairs:
+        return np.zeros((window.height, window.width), dtype)
+    return np.asarray(rasterize(pairs, out_shape=(window.height, window.width), dtype=dtype))
+
+
+@dataclass(frozen=True)
+class MaskLabels:
+    """Labels given as a raster of class ids or of colours, on the grid of the scene.
+
+    Ids and colours that the legend doesn't know are unlabelled. Under a legend of overlapping classes id 0 (or black)
+    means "labelled, no class".
+
+    Attributes:
+        legend: The classes.
+        path: The raster: one band of class ids or palette indexes, or red, green and blue.
+        colours: Whether classes are told by colour rather than by id.
+        lookup: Class id of other values found in the file, such as `((255, 1),)`.
+    """
+
+    legend: Legend
+    path: Path
+    colours: bool = False
+    lookup: tuple[tuple[int, int], ...] = ()
+
+    def read(self, window: Window) -> Truth:
+        """Read the labels of a window; it may reach over the edge of the mask."""
+        channels = np.full((window.height, window.width), UNLABELLED, np.int32)
+        mask = open_scene(self.path)
+        inside = window.clip(*mask.grid.shape)
+        if inside.height and inside.width:
+            channels[inside.seen_from(window).slices] = match(
+                mask_codes(mask, inside, colours=self.colours), self._known
+            )
+        classes = (channels[..., None] == np.arange(len(self.legend))).astype(np.uint8)
+        return Truth(classes, channels != UNLABELLED)
+
+    @cached_property
+    def _known(self) -> dict[int, int]:
+        codes = [int(entry.colour[1:], 16) for entry in self.legend] if self.colours else self.legend.ids
+        known = dict(zip(codes, range(len(codes)), strict=True))
+        if not self.legend.exclusive:
+            known.setdefault(0, NO_CLASS)
+        return known | {value: known[id_] for value, id_ in self.lookup if id_ in known}
+
+
+UNLABELLED, NO_CLASS = -1, -2
+
+
+def mask_codes(mask: Scene, window: Window, *, colours: bool) -> np.ndarray:
+    """Read a window of a mask as one whole number a pixel: the class id, or the colour as 0xRRGGBB.
+
+    Nodata tags are left aside: in masks they often name a class.
+
+    Returns:
+        int64, `(height, width)`.
+
+    Raises:
+        DataError: If the file can't be read that way.
+    """
+    values = mask.raw(window)
+    if colours and values.shape[2] == 1 and mask.palette is not None:
+        values = mask.palette[values[..., 0]]
+    if values.dtype.kind not in "ui" or values.shape[2] != (3 if colours else 1):
+        want = "red, green and blue" if colours else "1 band of class ids"
+        msg = f"Mask must hold {want}, got {values.shape[2]} band(s) of {values.dtype} in {mask.path.name}."
+        raise DataError(msg)
+    values = values.astype(np.int64)
+    return values @ np.array([1 << 16, 1 << 8, 1]) if colours else values[..., 0]
+
+
+def match(values: np.ndarray, known: Mapping[int, int]) -> np.ndarray:
+    """Look up each value, `UNLABELLED` where it isn't known; int32, the shape of `values`."""
+    keys = np.array(sorted(known), dtype=np.int64)
+    targets = np.array([known[int(key)] for key in keys], dtype=np.int32)
+    places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+    return np.where(keys[places] == values, targets[places], UNLABELLED).astype(np.int32)

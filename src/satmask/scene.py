@@ -1,0 +1,269 @@
+"""Scenes: rasters read window by window, with what is known about every pixel."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import rasterio
+from pyproj import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from satmask.errors import SceneError
+from satmask.grid import Grid
+from satmask.quiet import quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rasterio.io import DatasetReader
+
+    from satmask.windows import Window
+
+# Files are opened by the driver that their name promises: a VRT that points elsewhere but is named .tif is refused.
+DRIVERS = {
+    ".tif": "GTiff",
+    ".tiff": "GTiff",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".jp2": "JP2OpenJPEG",
+    ".webp": "WEBP",
+    ".img": "HFA",
+    ".vrt": "VRT",
+}
+# A truncated JPEG is an error, not grey pixels. Sidecar files are not looked for in folders of many tiles.
+GDAL_OPTIONS = {
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": False,
+}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a window of a scene holds.
+
+    Attributes:
+        values: Raw pixel values in the scene's data type, `(height, width, bands)`; 0 where not valid.
+        valid: False for nodata and for pixels outside the scene, bool, `(height, width)`.
+    """
+
+    values: np.ndarray
+    valid: np.ndarray
+
+    def filled(self, fill: Sequence[float]) -> np.ndarray:
+        """Values as float32 with `fill`, one number a band, where not valid.
+
+        Training and prediction fill by this one rule, so pixels under nodata change nothing elsewhere.
+        """
+        return np.where(self.valid[..., None], self.values, np.asarray(fill)).astype(np.float32)
+
+
+class Scene:
+    """One raster on its grid, open for reading.
+
+    A pixel is not valid where a mask or alpha band says so, where all chosen bands hold the nodata value, or where one
+    of them is NaN or infinite. A band that is only called alpha, such as the near infrared of many 4-band files, counts
+    as an ordinary band (see `bands`).
+
+    Args:
+        path: A GeoTIFF, or a file that ends as one of `DRIVERS` does.
+        bands: Bands to read, by number from 1 or by name, in the order wanted; all by default, without an alpha band.
+
+    Attributes:
+        path: Where the scene came from.
+        grid: Its pixels' place on the ground.
+        bands: Names of the bands read.
+        indexes: Their numbers in the file, from 1.
+        dtype: Data type of the values.
+
+    Raises:
+        SceneError: If the file can't be opened as a raster or has no such band.
+
+    Example:
+        >>> with Scene("scene.tif") as scene:  # doctest: +SKIP
+        ...     pixels = scene.read(Window(0, 0, 256, 256))
+    """
+
+    def __init__(self, path: str | Path, *, bands: Sequence[int | str] | None = None) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._file = _open(self.path)
+        try:
+            self._alpha = alpha_band(self._file)
+            self.indexes = self._choose(bands)
+            self.bands = tuple(band_names(self._file)[index - 1] for index in self.indexes)
+            self.dtype = _real_dtype(self._file, self.indexes)
+            self.grid = read_grid(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """What else the file says of itself: driver, size, nodata, tiling, as rasterio names it."""
+        return dict(self._file.profile)
+
+    def read(self, window: Window) -> Pixels:
+        """Read a window; it may reach over the edge of the scene. Safe to call from several threads.
+
+        Raises:
+            SceneError: If the file's pixels can't be decoded.
+        """
+        inside = window.clip(*self.grid.shape)
+        values = np.zeros((window.height, window.width, len(self.indexes)), self.dtype)
+        valid = np.zeros((window.height, window.width), bool)
+        if inside.height and inside.width:
+            here = inside.seen_from(window).slices
+            values[here], valid[here] = self._decode(inside)
+        values[~valid] = 0
+        return Pixels(values, valid)
+
+    def raw(self, window: Window) -> np.ndarray:
+        """Read a window inside the scene as it is in the file, `(height, width, bands)`, nodata and all.
+
+        Raises:
+            SceneError: If the file's pixels can't be decoded.
+        """
+        values = self._access(window, lambda place: self._file.read(self.indexes, window=place))
+        return np.moveaxis(np.asarray(values), 0, -1)
+
+    @property
+    def palette(self) -> np.ndarray | None:
+        """Colours of an 8-bit raster with a colour table, uint8, `(256, 3)`; None where it has none."""
+        if self._file.colorinterp[0] != ColorInterp.palette:
+            return None
+        colours = np.zeros((256, 3), np.uint8)
+        for value, colour in self._file.colormap(1).items():
+            colours[value] = colour[:3]
+        return colours
+
+    def _access(self, window: Window, read: Callable[[rasterio.windows.Window], Any]) -> Any:
+        place = rasterio.windows.Window(window.column, window.row, window.width, window.height)
+        try:
+            with self._lock, rasterio.Env(**GDAL_OPTIONS):
+                return read(place)
+        except (RasterioError, MemoryError) as error:
+            msg = f"Scene must decode, got {_reason(error)!r} in {self.path.name} at row {window.row}."
+            raise SceneError(msg) from error
+
+    def _decode(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        values = self.raw(window)
+        mask = self._access(window, self._mask)
+        valid = np.ones(values.shape[:2], bool) if mask is None else mask
+        nodata = [self._file.nodatavals[index - 1] for index in self.indexes]
+        if all(value is not None for value in nodata):
+            valid &= (values != np.asarray(nodata)).any(axis=-1)
+        if values.dtype.kind == "f":
+            valid &= np.isfinite(values).all(axis=-1)
+        return values, valid
+
+    def _mask(self, place: rasterio.windows.Window) -> np.ndarray | None:
+        """Read the alpha or mask band, where there is one that isn't among the bands read."""
+        if self._alpha and self._alpha not in self.indexes:
+            return np.asarray(self._file.read(self._alpha, window=place) > 0)
+        flags = self._file.mask_flag_enums[self.indexes[0] - 1]
+        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+            return np.asarray(self._file.read_masks(self.indexes[0], window=place) > 0)
+        return None
+
+    def _choose(self, bands: Sequence[int | str] | None) -> list[int]:
+        names = band_names(self._file)
+        if bands is None:
+            return [index for index in range(1, len(names) + 1) if index != self._alpha]
+        chosen = [names.index(band) + 1 if band in names else band for band in bands]
+        for band in chosen:
+            if not isinstance(band, int) or not 1 <= band <= len(names):
+                msg = f"Band must be one of 1 to {len(names)} ({', '.join(names)}), got {band!r} in {self.path.name}."
+                raise SceneError(msg)
+        if not chosen:
+            msg = f"Bands must name at least one of {', '.join(names)}, got none for {self.path.name}."
+            raise SceneError(msg)
+        return [int(band) for band in chosen]
+
+
+@lru_cache(maxsize=64)
+def open_scene(path: Path, bands: tuple[int | str, ...] | None = None) -> Scene:
+    """Open a scene and keep it open for the next caller: opening a file once a window costs 3.5 times as much.
+
+    The 64 used last stay open; one that is dropped closes when nobody holds it any more.
+    """
+    return Scene(path, bands=bands)
+
+
+def read_grid(file: DatasetReader) -> Grid:
+    """The grid of an open raster; its CRS is None where the file has none or one that PROJ can't read."""
+    crs = CRS.from_user_input(file.crs) if file.crs else None
+    return Grid(file.height, file.width, file.transform, crs)
+
+
+def band_names(file: DatasetReader) -> tuple[str, ...]:
+    """Names of an open raster's bands: their descriptions, else their colours, else `band 1`, `band 2` …."""
+    names: list[str] = []
+    for index, (description, colour) in enumerate(zip(file.descriptions, file.colorinterp, strict=True), start=1):
+        name = description or colour.name
+        plain = name in ("gray", "undefined", "palette", "alpha") or name in names
+        names.append(f"band {index}" if plain else name)
+    return tuple(names)
+
+
+def alpha_band(file: DatasetReader) -> int | None:
+    """The number of an open raster's alpha band, or None.
+
+    Many 4-band files carry near infrared in a band that their writer called alpha. A band is believed to be alpha only
+    if nearly all of it is fully transparent or fully opaque, read at no more than 256 × 256.
+    """
+    if file.count < 2 or ColorInterp.alpha not in file.colorinterp:
+        return None
+    index = int(file.colorinterp.index(ColorInterp.alpha)) + 1
+    try:
+        with rasterio.Env(**GDAL_OPTIONS):
+            sample = file.read(index, out_shape=(min(file.height, 256), min(file.width, 256)))
+    except RasterioError:
+        return index
+    opaque = np.iinfo(sample.dtype).max if sample.dtype.kind in "ui" else sample.max()
+    extreme = np.count_nonzero((sample == 0) | (sample == opaque)) / sample.size
+    return index if extreme >= 0.9 else None
+
+
+def _open(path: Path) -> DatasetReader:
+    if not path.is_file():
+        msg = f"Scene must be a file, got {str(path)!r}."
+        raise SceneError(msg)
+    driver = DRIVERS.get(path.suffix.lower(), "GTiff")
+    try:
+        with quiet(NotGeoreferencedWarning), rasterio.Env(**GDAL_OPTIONS):
+            return rasterio.open(path, driver=driver)
+    except RasterioError as error:
+        msg = f"Scene must be a raster that can be opened, got {_reason(error)!r} for {path.name}."
+        raise SceneError(msg) from error
+
+
+def _real_dtype(file: DatasetReader, indexes: Sequence[int]) -> np.dtype[Any]:
+    dtype = np.result_type(*(file.dtypes[index - 1] for index in indexes))
+    if dtype.kind not in "uif":
+        msg = f"Scene must hold integers or real numbers, got {dtype} in {Path(file.name).name}."
+        raise SceneError(msg)
+    return dtype
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what GDAL said, shortened: its messages carry whole paths and repeat themselves."""
+    text = str(error.__cause__ or error).strip().splitlines()
+    return text[0][:160] if text else type(error).__name__
