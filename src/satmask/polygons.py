@@ -1,0 +1,317 @@
+"""Polygons: from classes to map features with true areas, and to files that a GIS opens."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import shapely
+from pyproj import CRS, Transformer
+
+from satmask.errors import DataError, InstallError, SettingError
+from satmask.grid import Grid
+from satmask.legend import Legend
+from satmask.masks import outlines
+
+DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile"}
+SUFFIXES = (*DRIVERS, ".parquet")
+# Shapefiles cut names after ten letters.
+SHAPEFILE_NAMES = {"mean_probability": "mean_prob"}
+# Rows summed at a time, so that a large scene needs no second copy of itself in float64.
+STRIP = 1024
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Connected regions that don't overlap.
+
+    Attributes:
+        labels: Number of each pixel's region from 1, 0 outside; int32, `(height, width)`.
+        channels: Channel of each region's class, with one entry in front for what is outside; int64, `(regions + 1,)`.
+    """
+
+    labels: np.ndarray
+    channels: np.ndarray
+
+
+def find_polygons(
+    classes: np.ndarray,
+    grid: Grid,
+    legend: Legend,
+    *,
+    probabilities: np.ndarray | None = None,
+    min_area_m2: float | Mapping[int, float] = 0.0,
+    min_area_px: float = 0.0,
+) -> geopandas.GeoDataFrame:
+    """Turn classes into polygons, one for each group of pixels that share edges and a class.
+
+    Args:
+        classes: Class ids, `(height, width)`; or one mask a class where classes overlap, bool,
+            `(height, width, classes)`. Ids that the legend doesn't hold give no polygons.
+        grid: Where the pixels lie.
+        legend: The classes.
+        probabilities: What the network said, `(height, width, classes)`: 0 to 1 as floats, or 0 to the type's largest
+            value as unsigned integers.
+        min_area_m2: Leave out what is smaller on the ground; one number, or one for each class id.
+        min_area_px: Leave out what has fewer pixels.
+
+    Returns:
+        One row a polygon, sorted by channel: `class_id` (int32), `class` (its name), `area_m2` (true area on the
+        ellipsoid, NaN where the grid has no CRS), `area_px` (int64), `mean_probability` (NaN without probabilities) and
+        `geometry`, in the grid's CRS.
+
+    Raises:
+        SettingError: If shapes don't agree, or areas in m² are asked of a grid without a CRS.
+
+    Example:
+        >>> frame = find_polygons(np.eye(2, dtype=np.uint8), Grid(2, 2), Legend.of(["house"]))
+        >>> frame[["class", "area_px"]].values.tolist()
+        [['house', 1], ['house', 1]]
+    """
+    _check(classes, grid, legend, probabilities)
+    if grid.crs is None and np.any([*min_area_m2.values()] if isinstance(min_area_m2, Mapping) else min_area_m2):
+        msg = f"Smallest area in m² must have a scene with a CRS, got {min_area_m2} m² for one without. Use pixels."
+        raise SettingError(msg)
+    parts = [_trace(layer, probabilities) for layer in _layers(classes, legend)]
+    table = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    geometry = place(table["geometry"], grid)
+    frame = _frame(table, geometry, grid.crs, legend)
+    if isinstance(min_area_m2, Mapping):
+        smallest = frame["class_id"].map({id_: min_area_m2.get(id_, 0.0) for id_ in legend.ids}).to_numpy(np.float64)
+    else:
+        smallest = np.full(len(frame), float(min_area_m2))
+    small = (frame["area_m2"].to_numpy() < smallest) | (frame["area_px"].to_numpy() < min_area_px)
+    return frame[~small].reset_index(drop=True)
+
+
+def place(polygons: np.ndarray, grid: Grid) -> np.ndarray:
+    """Move polygons from pixel coordinates to the ground; rotated and south-up grids included.
+
+    Args:
+        polygons: shapely geometries.
+        grid: The grid whose pixels they are drawn in.
+
+    Returns:
+        shapely geometries in the grid's CRS, an array of objects.
+    """
+    a, b, c, d, e, f = tuple(grid.transform)[:6]
+    turn, shift = np.array([[a, d], [b, e]]), np.array([c, f])
+    moved = shapely.transform(polygons, lambda points: points @ turn + shift)
+    return np.asarray(moved, dtype=object)
+
+
+def true_areas(polygons: np.ndarray, crs: CRS | None) -> np.ndarray:
+    """Measure polygons on the ellipsoid, whatever their projection does to areas.
+
+    Args:
+        polygons: shapely polygons or multipolygons.
+        crs: The CRS of their coordinates.
+
+    Returns:
+        Square metres, float64, `(polygons,)`; NaN without a CRS that is tied to the earth.
+
+    Example:
+        >>> kilometre = shapely.box(0, 0, 1000, 1000)
+        >>> float(true_areas(np.array([kilometre]), CRS("EPSG:3035"))[0].round(-4))
+        1000000.0
+
+    References:
+        Karney, "Algorithms for geodesics", 2013, https://doi.org/10.1007/s00190-012-0578-z
+    """
+    geod = crs.get_geod() if crs is not None else None
+    if geod is None or crs is None or crs.geodetic_crs is None or not len(polygons):
+        return np.full(len(polygons), np.nan)
+    rings, owners, inner = _rings(polygons)
+    points, numbers = shapely.get_coordinates(rings, return_index=True)
+    to_degrees = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+    longitudes, latitudes = to_degrees.transform(points[:, 0], points[:, 1])
+    ends = np.cumsum(np.bincount(numbers, minlength=len(rings)))
+    areas = [
+        abs(geod.polygon_area_perimeter(longitudes[begin:end], latitudes[begin:end])[0])
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+    areas_m2 = np.bincount(owners, np.where(inner, -1.0, 1.0) * areas, minlength=len(polygons))
+    return np.where(np.isfinite(areas_m2), areas_m2, np.nan)
+
+
+def write_polygons(frame: geopandas.GeoDataFrame, path: str | Path, *, layer: str | None = None) -> Path:
+    """Write polygons in the format that the file's suffix names; the file appears whole or not at all.
+
+    Files without polygons keep their columns and CRS. GeoJSON is written in WGS 84, as its standard demands.
+
+    Args:
+        frame: The polygons, as `find_polygons` gives them or with other columns.
+        path: `.gpkg`, `.fgb`, `.parquet`, `.geojson` or `.shp`.
+        layer: Name of the layer in a GeoPackage; the file's stem by default.
+
+    Returns:
+        The path.
+
+    Raises:
+        SettingError: If the suffix is none of these.
+        DataError: If a GeoJSON is asked of polygons without a CRS.
+        InstallError: If a GeoParquet is asked and pyarrow isn't there.
+
+    References:
+        RFC 7946, "The GeoJSON format", section 4.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        msg = f"Polygon file must end in one of {', '.join(SUFFIXES)}, got {path.name!r}."
+        raise SettingError(msg)
+    if suffix == ".geojson" and frame.crs is None:
+        msg = f"GeoJSON must lie in WGS 84, got polygons without a CRS for {path.name}. Use .gpkg or .fgb."
+        raise DataError(msg)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        _write(frame, Path(folder) / path.name, layer or path.stem)
+        # A shapefile is several files; the .shp comes last, so that it never stands without the others.
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
+            os.replace(file, path.parent / file.name)  # noqa: PTH105 (Path.replace does the same; the pair reads alike)
+    return path
+
+
+def read_polygons(path: str | Path, *, layer: str | None = None) -> geopandas.GeoDataFrame:
+    """Read polygons that `write_polygons`, or a GIS, wrote.
+
+    Args:
+        path: A vector file of any format that GDAL reads, or `.parquet`.
+        layer: The layer to read, where a file has several; the first by default.
+
+    Returns:
+        The polygons in the file's CRS, with its columns.
+
+    Raises:
+        DataError: If the file isn't there or can't be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"Polygon file must exist, got {str(path)!r}."
+        raise DataError(msg)
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = geopandas.read_parquet(path)
+        else:
+            frame = geopandas.read_file(path, engine="pyogrio", **({"layer": layer} if layer else {}))
+    except ImportError as error:
+        raise _no_pyarrow() from error
+    except Exception as error:  # pyogrio and pyarrow have error classes of their own, without a base in common
+        msg = f"Polygon file must be a vector file, got {str(error)!r:.120} for {path.name}."
+        raise DataError(msg) from error
+    return frame.rename(columns={short: name for name, short in SHAPEFILE_NAMES.items()})
+
+
+def _check(classes: np.ndarray, grid: Grid, legend: Legend, probabilities: np.ndarray | None) -> None:
+    for what, array, shapes in (
+        ("Classes", classes, (grid.shape, (*grid.shape, len(legend)))),
+        ("Probabilities", probabilities, ((*grid.shape, len(legend)),)),
+    ):
+        if array is not None and array.shape not in shapes:
+            msg = f"{what} must have the shape {' or '.join(map(str, shapes))}, got {array.shape}."
+            raise SettingError(msg)
+
+
+def _layers(classes: np.ndarray, legend: Legend) -> Iterator[_Layer]:
+    """Number the connected regions: in one layer where every pixel has one class, else in one layer a class."""
+    if classes.ndim == 3:
+        for channel in range(len(legend)):
+            labels, count = _regions(classes[..., channel] != 0)
+            yield _Layer(labels, np.full(count + 1, channel))
+        return
+    labels, channels = np.zeros(classes.shape, np.int32), [np.zeros(1, np.int64)]
+    total = 0
+    for channel, id_ in enumerate(legend.ids):
+        found, count = _regions(classes == id_)
+        np.copyto(labels, found + np.int32(total), where=found > 0)
+        channels.append(np.full(count, channel))
+        total += count
+    yield _Layer(labels, np.concatenate(channels))
+
+
+def _regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    import cv2
+
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    return labels, count - 1
+
+
+def _trace(layer: _Layer, probabilities: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Trace a layer's regions, and measure each of them in one pass over the pixels."""
+    count = len(layer.channels)
+    pixels, sums = np.zeros(count, np.int64), np.zeros(count)
+    for row in range(0, len(layer.labels), STRIP):
+        strip = layer.labels[row : row + STRIP]
+        inside = strip > 0
+        numbers = strip[inside]
+        pixels += np.bincount(numbers, minlength=count)
+        if probabilities is not None:
+            said = probabilities[row : row + STRIP][inside, layer.channels[numbers]]
+            sums += np.bincount(numbers, said.astype(np.float64), minlength=count)
+    if probabilities is None:
+        sums[:] = np.nan
+    elif probabilities.dtype.kind == "u":
+        sums /= np.iinfo(probabilities.dtype).max
+    polygons, values = outlines(layer.labels)
+    return {
+        "channel": layer.channels[values],
+        "area_px": pixels[values],
+        "mean_probability": sums[values] / pixels[values],
+        "geometry": polygons,
+    }
+
+
+def _frame(
+    table: dict[str, np.ndarray], geometry: np.ndarray, crs: CRS | None, legend: Legend
+) -> geopandas.GeoDataFrame:
+    order = np.argsort(table["channel"], kind="stable")
+    channels, geometry = table["channel"][order], geometry[order]
+    columns: dict[str, Any] = {
+        "class_id": np.asarray(legend.ids, np.int32)[channels],
+        "class": pd.Series(np.asarray(legend.names, object)[channels], dtype="str"),
+        "area_m2": true_areas(geometry, crs),
+        "area_px": table["area_px"][order],
+        "mean_probability": table["mean_probability"][order],
+    }
+    return geopandas.GeoDataFrame(columns, geometry=geometry, crs=crs)
+
+
+def _rings(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All rings, the index of the polygon that each belongs to, and whether it is a hole."""
+    parts, owners = shapely.get_parts(polygons, return_index=True)
+    rings, part_of = shapely.get_rings(parts, return_index=True)
+    inner = np.ones(len(rings), bool)
+    inner[np.unique(part_of, return_index=True)[1]] = False
+    return rings, owners[part_of], inner
+
+
+def _write(frame: geopandas.GeoDataFrame, path: Path, layer: str) -> None:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        try:
+            frame.to_parquet(path, index=False)
+        except ImportError as error:
+            raise _no_pyarrow() from error
+        return
+    several = bool((frame.geom_type == "MultiPolygon").any())
+    settings: dict[str, Any] = {"geometry_type": "MultiPolygon" if several else "Polygon", "promote_to_multi": several}
+    if suffix == ".geojson":
+        # GDAL then turns to WGS 84, orients the rings, and cuts at the antimeridian.
+        settings["RFC7946"] = "YES"
+    if suffix == ".shp":
+        frame = frame.rename(columns=SHAPEFILE_NAMES)
+        settings |= {"geometry_type": "Polygon", "promote_to_multi": False, "encoding": "UTF-8"}
+    else:
+        settings["layer"] = layer
+    frame.to_file(path, driver=DRIVERS[suffix], engine="pyogrio", index=False, **settings)
+
+
+def _no_pyarrow() -> InstallError:
+    return InstallError("GeoParquet must have pyarrow to be read and written, got none. Run `pip install pyarrow`.")
