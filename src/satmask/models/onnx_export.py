@@ -1,0 +1,138 @@
+"""Keras networks to ONNX, quietly and to the same bytes each time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import onnx
+
+from satmask.errors import InstallError, ModelError
+
+INPUT, OUTPUT = "image", "probabilities"
+
+
+def convert(network: Any) -> onnx.ModelProto:
+    """Convert a network to ONNX through the TensorFlow backend.
+
+    Of the three backends only TensorFlow's export takes images of any size; networks of the others are converted by
+    a second Python process.
+
+    Args:
+        network: Keras model from `(batch, height, width, bands)` to probabilities.
+
+    Returns:
+        The graph, float32, from "image" to "probabilities", with names that depend on the network only.
+
+    Raises:
+        ModelError: If the conversion fails.
+        InstallError: If TensorFlow or tf2onnx isn't installed.
+    """
+    with tempfile.TemporaryDirectory(prefix="satmask-") as folder:
+        target = Path(folder, "network.onnx")
+        if keras.backend.backend() == "tensorflow":
+            _convert_here(as_float32(network), target)
+        else:
+            _convert_elsewhere(as_float32(network), target)
+        return _canonical(onnx.load(target))
+
+
+def convert_saved(source: str, target: str) -> None:
+    """Convert a saved `.keras` file; what the second process runs."""
+    _convert_here(keras.saving.load_model(source, compile=False), Path(target))
+
+
+def as_float32(network: Any) -> Any:
+    """Copy a network trained in mixed precision to plain float32; others are given back as they are."""
+    if all(layer.dtype_policy.compute_dtype == "float32" for layer in network.layers):
+        return network
+    copy = keras.models.clone_model(
+        network, clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+    )
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _convert_here(network: Any, target: Path) -> None:
+    """Convert in this process, whose backend is TensorFlow."""
+    shape = (None, None, None, network.input_shape[-1])
+    signature = [keras.InputSpec(shape=shape, dtype="float32", name=INPUT)]
+    try:
+        with _quiet():
+            network.export(str(target), format="onnx", verbose=False, input_signature=signature)
+    except ImportError as error:
+        msg = f"Exporting must have TensorFlow and tf2onnx installed, got {error}. Run pip install 'satmask[train]'."
+        raise InstallError(msg) from error
+
+
+def _convert_elsewhere(network: Any, target: Path) -> None:
+    """Convert in a second process whose backend is TensorFlow."""
+    source = target.with_suffix(".keras")
+    network.save(source)
+    code = "import sys; from satmask.models.onnx_export import convert_saved; convert_saved(*sys.argv[1:])"
+    done = subprocess.run(  # noqa: S603 - our own code and paths
+        [sys.executable, "-c", code, str(source), str(target)],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        msg = f"Exporting must work with the TensorFlow backend, got {lines[-1]!r}."
+        raise ModelError(msg)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what tf2onnx and Keras say about themselves while converting."""
+    logger = logging.getLogger("tf2onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # tf2onnx 1.17 still uses `np.object` and `np.cast`-era idioms; its results are checked against Keras.
+            warnings.filterwarnings("ignore", module=r"tf2onnx(\.|$)")
+            warnings.filterwarnings("ignore", message=r".*np\.object.*")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _canonical(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give every tensor and node a name by its position, and drop what differs from one export to the next."""
+    graph = model.graph
+    names = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
+    # Weights in the order of their first use: their order in the file is that of names which count up in a process.
+    order = {name: place for place, name in reversed(list(enumerate(n for node in graph.node for n in node.input)))}
+    weights = sorted(graph.initializer, key=lambda tensor: order.get(tensor.name, len(order)))
+    names |= {tensor.name: f"weight{place}" for place, tensor in enumerate(weights)}
+    for place, node in enumerate(graph.node):
+        names |= {name: f"value{place}_{i}" for i, name in enumerate(node.output) if name and name not in names}
+    for place, node in enumerate(graph.node):
+        node.name, node.doc_string = f"node{place}_{node.op_type}", ""
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    copies = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in weights]
+    for tensor in copies:
+        tensor.name = names[tensor.name]
+    del graph.initializer[:], graph.value_info[:], model.metadata_props[:]
+    graph.initializer.extend(copies)
+    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+        value.name = name
+        for side, symbol in zip(value.type.tensor_type.shape.dim, ("batch", "height", "width"), strict=False):
+            side.dim_param = symbol
+    graph.name, graph.doc_string, model.doc_string = "satmask", "", ""
+    standard = [entry for entry in model.opset_import if entry.domain in {"", "ai.onnx"}]
+    del model.opset_import[:]
+    model.opset_import.extend([onnx.helper.make_opsetid("", entry.version) for entry in standard[:1]])
+    return model
