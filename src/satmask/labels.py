@@ -40,6 +40,10 @@ class Truth:
 class Labels(Protocol):
     """Where truth comes from."""
 
+    @property
+    def legend(self) -> Legend:
+        """The classes."""
+
     def read(self, window: Window) -> Truth:
         """Read the labels of a window; it may reach over the edge of the scene."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,6 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from satmask.errors import SceneError
 from satmask.grid import Grid
-from satmask.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
     from satmask.windows import Window
+
+# A tile without a place is nothing to warn about here. Not inside a `with`: warning filters aren't safe in threads.
+warnings.simplefilter("ignore", NotGeoreferencedWarning)
 
 # Files are opened by the driver that their name promises: a VRT that points elsewhere but is named .tif is refused.
 DRIVERS = {
@@ -248,7 +251,7 @@ def _open(path: Path) -> DatasetReader:
         raise SceneError(msg)
     driver = DRIVERS.get(path.suffix.lower(), "GTiff")
     try:
-        with quiet(NotGeoreferencedWarning), rasterio.Env(**GDAL_OPTIONS):
+        with rasterio.Env(**GDAL_OPTIONS):
             return rasterio.open(path, driver=driver)
     except RasterioError as error:
         msg = f"Scene must be a raster that can be opened, got {_reason(error)!r} for {path.name}."

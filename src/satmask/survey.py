@@ -1,0 +1,240 @@
+"""A survey of the data before training: every image is read once, so nothing breaks in the tenth epoch."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from satmask.datasets.dataset import Problem, Sample
+from satmask.errors import DataError, SatmaskError
+from satmask.scene import Scene
+from satmask.windows import ClassBlocks, Window, cover
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+BLOCK = 64  # side of the blocks in which classes are counted, in pixels
+READ = 1024  # side of the windows read, in pixels; a multiple of BLOCK
+SAMPLED = 4096  # pixels kept of each window for mean, deviation and percentiles; the extremes see every pixel
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the images and labels of a split hold.
+
+    Attributes:
+        samples: The samples that can be used.
+        indexes: Numbers of the bands, from 1.
+        bands: Their names.
+        dtype: Data type of the pixel values.
+        low: 1st percentile of each band, float64, `(bands,)`.
+        high: 99th percentile of each band, float64, `(bands,)`.
+        smallest: Smallest value of each band.
+        largest: Largest value of each band.
+        mean: Mean of each band.
+        deviation: Standard deviation of each band.
+        class_pixels: Labelled pixels of each class, int64, `(classes,)`.
+        labelled: Labelled pixels.
+        pixels: All pixels.
+        gsd_m: Smallest and largest ground sampling distance, where the files tell it.
+        blocks: Where the classes are.
+        problems: Samples that can't be used, and why.
+    """
+
+    samples: tuple[Sample, ...]
+    indexes: tuple[int, ...]
+    bands: tuple[str, ...]
+    dtype: np.dtype[np.generic]
+    low: np.ndarray
+    high: np.ndarray
+    smallest: np.ndarray
+    largest: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    class_pixels: np.ndarray
+    labelled: int
+    pixels: int
+    gsd_m: tuple[float, float] | None
+    blocks: ClassBlocks
+    problems: tuple[Problem, ...]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """`(height, width)` of each usable sample."""
+        return [sample.shape for sample in self.samples]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one sample adds to the survey."""
+
+    smallest: np.ndarray
+    largest: np.ndarray
+    values: np.ndarray
+    blocks: list[tuple[int, int, np.ndarray]]
+    labelled: int
+    pixels: int
+    gsd_m: float | None
+
+
+def survey(
+    samples: Sequence[Sample],
+    *,
+    bands: Sequence[int | str] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Survey:
+    """Read every image and its labels once.
+
+    Args:
+        samples: What to read.
+        bands: Bands by number from 1 or by name; by default all that most of the images have.
+        progress: Called with 1 after each sample.
+
+    Returns:
+        What was found. Samples that don't decode, or differ in bands, data type or size, are left out and reported.
+
+    Raises:
+        DataError: If no sample can be used.
+    """
+    indexes, names, dtype = _common(samples, bands)
+
+    def read(sample: Sample) -> _Part | Problem:
+        try:
+            return _read(sample, indexes, dtype)
+        except SatmaskError as error:
+            return Problem(sample.name, f"Image {sample.name!r} can't be used: {error}")
+        finally:
+            progress(1)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        found = list(pool.map(read, samples))
+    problems = tuple(part for part in found if isinstance(part, Problem))
+    usable = [(sample, part) for sample, part in zip(samples, found, strict=True) if isinstance(part, _Part)]
+    if not usable:
+        first = f" {problems[0].what}" if problems else ""
+        msg = f"Data set must hold at least one usable image, got none of {len(samples)}.{first}"
+        raise DataError(msg)
+    return _sum(usable, indexes, names, dtype, problems)
+
+
+def _common(
+    samples: Sequence[Sample], bands: Sequence[int | str] | None
+) -> tuple[tuple[int, ...], tuple[str, ...], np.dtype[np.generic]]:
+    """Bands and data type that most images have, so that one odd file can't set the rule for all."""
+    votes: Counter[tuple[tuple[int, ...], tuple[str, ...], np.dtype[np.generic]]] = Counter()
+    reason = ""
+    for sample in samples[:: max(len(samples) // 100, 1)]:
+        try:
+            with Scene(sample.image, bands=bands) as scene:
+                votes[tuple(scene.indexes), scene.bands, scene.dtype] += 1
+        except SatmaskError as error:
+            reason = reason or f" {error}"
+    if not votes:
+        msg = f"Data set must hold at least one image that can be opened, got none of {len(samples)}.{reason}"
+        raise DataError(msg)
+    return max(votes, key=lambda key: (votes[key], len(key[0])))
+
+
+def _read(sample: Sample, indexes: tuple[int, ...], dtype: np.dtype[np.generic]) -> _Part:
+    with Scene(sample.image, bands=indexes) as scene:
+        if scene.grid.shape != sample.shape:
+            (height, width), (want_height, want_width) = scene.grid.shape, sample.shape
+            msg = (
+                f"Image must be of the size that its labels say, {want_height} × {want_width}, got {height} × {width}."
+            )
+            raise DataError(msg)
+        if scene.dtype != dtype:
+            msg = f"Image must be {dtype} as the others, got {scene.dtype}."
+            raise DataError(msg)
+        height, width = scene.grid.shape
+        tiles = cover(height, width, size=READ, halo=0, stride=1)
+        parts = [_read_window(scene, sample, tile.core) for tile in tiles]
+        return _merge(parts, scene.grid.gsd_m)
+
+
+def _read_window(scene: Scene, sample: Sample, window: Window) -> _Part:
+    pixels = scene.read(window)
+    truth = sample.labels.read(window)
+    values = pixels.values[pixels.valid]
+    none = np.full(values.shape[1], np.nan)
+    known = truth.classes * (truth.labelled & pixels.valid)[..., None]
+    top, left = window.row // BLOCK, window.column // BLOCK
+    counts = _block_sums(known)
+    blocks = [
+        (top + row, left + column, counts[row, column]) for row, column in np.argwhere(counts.any(axis=-1)).tolist()
+    ]
+    return _Part(
+        smallest=values.min(axis=0) if len(values) else none,
+        largest=values.max(axis=0) if len(values) else none,
+        values=values[:: max(len(values) // SAMPLED, 1)].astype(np.float64),
+        blocks=blocks,
+        labelled=int((truth.labelled & pixels.valid).sum()),
+        pixels=pixels.valid.size,
+        gsd_m=None,
+    )
+
+
+def _block_sums(known: np.ndarray) -> np.ndarray:
+    """Pixels of each class in each block, int64, `(block rows, block columns, classes)`."""
+    height, width, _ = known.shape
+    rows = np.add.reduceat(known, np.arange(0, height, BLOCK), axis=0, dtype=np.int64)
+    return np.asarray(np.add.reduceat(rows, np.arange(0, width, BLOCK), axis=1))
+
+
+def _merge(parts: Sequence[_Part], gsd_m: float | None) -> _Part:
+    return _Part(
+        smallest=np.fmin.reduce([part.smallest for part in parts]),
+        largest=np.fmax.reduce([part.largest for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        blocks=[block for part in parts for block in part.blocks],
+        labelled=sum(part.labelled for part in parts),
+        pixels=sum(part.pixels for part in parts),
+        gsd_m=gsd_m,
+    )
+
+
+def _sum(
+    usable: Sequence[tuple[Sample, _Part]],
+    indexes: tuple[int, ...],
+    names: tuple[str, ...],
+    dtype: np.dtype[np.generic],
+    problems: tuple[Problem, ...],
+) -> Survey:
+    whole = _merge([part for _, part in usable], None)
+    if not len(whole.values):
+        msg = f"Data set must hold at least one valid pixel, got only nodata in {len(usable)} images."
+        raise DataError(msg)
+    entries = [(index, *block) for index, (_, part) in enumerate(usable) for block in part.blocks]
+    classes = len(usable[0][0].labels.legend)
+    blocks = ClassBlocks(
+        side=BLOCK,
+        image=np.array([entry[0] for entry in entries], np.int32),
+        row=np.array([entry[1] for entry in entries], np.int32),
+        column=np.array([entry[2] for entry in entries], np.int32),
+        pixels=np.array([entry[3] for entry in entries], np.int64).reshape(-1, classes),
+    )
+    low, high = np.percentile(whole.values, (1, 99), axis=0)
+    distances = [part.gsd_m for _, part in usable if part.gsd_m]
+    return Survey(
+        samples=tuple(sample for sample, _ in usable),
+        indexes=indexes,
+        bands=names,
+        dtype=dtype,
+        low=low,
+        high=high,
+        smallest=whole.smallest,
+        largest=whole.largest,
+        mean=whole.values.mean(axis=0),
+        deviation=whole.values.std(axis=0),
+        class_pixels=blocks.pixels.sum(axis=0),
+        labelled=whole.labelled,
+        pixels=whole.pixels,
+        gsd_m=(min(distances), max(distances)) if distances else None,
+        blocks=blocks,
+        problems=problems,
+    )
