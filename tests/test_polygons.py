@@ -1,5 +1,7 @@
 """Laws of polygons: they are the classes again, lie where the pixels lie, and measure what the ground measures."""
 
+from importlib.util import find_spec
+
 import geopandas
 import numpy as np
 import pytest
@@ -83,7 +85,7 @@ def test_area_across_the_antimeridian_and_of_many_parts():
         shapely.box(-0.5, 10, 0.5, 11),
         shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(2, 0, 3, 1)]),
     )
-    moved = shapely.transform(box, lambda points: points + (180, 0))
+    moved = shapely.transform(box, lambda points: points + np.array([180, 0]))
     areas = true_areas(np.array([box, moved, parts]), CRS("EPSG:4326"))
     assert areas[0] == pytest.approx(areas[1], rel=1e-9)
     assert areas[2] == pytest.approx(abs(Geod(ellps="WGS84").geometry_area_perimeter(parts)[0]), rel=1e-9)
@@ -147,7 +149,8 @@ def test_a_failed_write_keeps_what_was_there(tmp_path, monkeypatch):
     assert len(read_polygons(path, layer="land")) == len(found())
 
     def fail(*_, **__):
-        raise OSError("disk full")
+        msg = "disk full"
+        raise OSError(msg)
 
     monkeypatch.setattr(geopandas.GeoDataFrame, "to_file", fail)
     with pytest.raises(OSError, match="disk full"):
@@ -157,9 +160,7 @@ def test_a_failed_write_keeps_what_was_there(tmp_path, monkeypatch):
 
 
 def test_parquet_is_written_where_pyarrow_is(tmp_path):
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
+    if find_spec("pyarrow") is None:
         with pytest.raises(InstallError, match="pip install pyarrow"):
             write_polygons(found(), tmp_path / "a.parquet")
     else:

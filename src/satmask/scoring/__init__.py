@@ -1,0 +1,1 @@
+"""Scores: pixels by class (`pixels`), and objects as the crowdAI challenge counts them (`coco`)."""
