@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 # Kinds of a pixel in an error map, with their colours: `tests/test_pictures.py` holds that they stay apart for
 # protanopes, deuteranopes and tritanopes, and from the grey of the dimmed image.
 ERRORS = {
-    "true positive": "#4C8DFF",
-    "false positive": "#FFE45C",
-    "false negative": "#E0218A",
+    "true positive": "#509BE6",
+    "false positive": "#FFD84D",
+    "false negative": "#DD3B1E",
     "wrong class": "#FFFFFF",
 }
-WRONG = "#E0218A"
+WRONG = "#DD3B1E"
 UNCLASSED = "#E9EAEC"
 # Ink and grid of charts. An SVG swaps them where the page is dark, so no other part of a chart may have these colours.
 INK, GRID = "#1f2329", "#d4d8de"
@@ -274,7 +274,7 @@ def error_map(
 
     Example:
         >>> error_map(np.array([[True]]), np.array([[False]])).tolist()  # missed
-        [[[224, 33, 138]]]
+        [[[221, 59, 30]]]
     """
     if truth.shape != prediction.shape:
         msg = f"Prediction must have the shape of its truth, got {prediction.shape} and {truth.shape}."
@@ -306,8 +306,8 @@ def panels(example: Example, legend: Legend, *, side: int = 480) -> dict[str, np
     Returns:
         uint8 RGB pictures of one size under "image", "truth", "prediction" and "error".
     """
-    factor = max(-(-side // max(example.rgb.shape[:2])), 1)
-    rgb = cv2.resize(example.rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    factor = _enlargement(example.rgb, side)
+    rgb = _smooth(example.rgb, factor)
     truth, prediction = _repeat(example.truth, factor), _repeat(example.prediction, factor)
     valid = None if example.valid is None else _repeat(example.valid, factor)
     known = np.ones(rgb.shape[:2], np.bool_) if valid is None else valid
@@ -422,10 +422,11 @@ def window_sheet(
     tiles = []
     for image, truth, weight in zip(images, truths, weights, strict=True):
         rgb = stretch(np.asarray(image), bands=bands, limits=limits)
-        drawn = overlay(rgb, np.asarray(truth), legend, alpha=0.22)
-        tiles.append(hatch(drawn, np.asarray(weight).reshape(rgb.shape[:2]) <= 0))
+        factor = _enlargement(rgb, 1600 // columns)
+        drawn = overlay(_smooth(rgb, factor), _repeat(np.asarray(truth), factor), legend, alpha=0.15)
+        tiles.append(hatch(drawn, _repeat(np.asarray(weight).reshape(rgb.shape[:2]) <= 0, factor)))
     mosaic = _mosaic(tiles, min(columns, len(tiles)))
-    figure = _figure(SHEET, SHEET * mosaic.shape[0] / mosaic.shape[1] + 0.4 + 0.3 * bool(title))
+    figure = _figure(SHEET, SHEET * mosaic.shape[0] / mosaic.shape[1] + 0.3 + 0.3 * bool(title))
     _show(figure.subplots(), mosaic, frame=False)
     _finish(figure, title, {entry.name: entry.colour for entry in legend})
     return figure
@@ -459,7 +460,7 @@ def polygons_over(
     if areas_m2 is None and gsd_m is not None:
         areas_m2 = [polygon.area * gsd_m**2 for polygon in polygons]
     across = min(SHEET, 8.5 * width / height)
-    figure = _figure(max(across, 3.2), across * height / width + 0.4 + 0.3 * bool(title))
+    figure = _figure(max(across, 3.2), across * height / width + 0.32 + 0.3 * bool(title))
     axis = figure.subplots()
     _show(axis, _at_most(rgb, 1600), extent=(0, width, height, 0))
     key = {}
@@ -468,6 +469,7 @@ def polygons_over(
         _draw_polygons(axis, [polygons[index] for index in chosen], entry.colour)
         area = None if areas_m2 is None else sum(areas_m2[index] for index in chosen)
         key[f"{entry.name}: {len(chosen):,}" + ("" if area is None else f" · {_area(area)}")] = entry.colour
+    axis.set(xlim=(0, width), ylim=(height, 0))
     if gsd_m is not None:
         _scale_bar(axis, width, height, gsd_m)
     _finish(figure, title, key)
@@ -537,7 +539,7 @@ def confusion_matrix(matrix: npt.ArrayLike, names: Sequence[str]) -> Figure:
     figure = _figure(side + 1.6, side + 1.1)
     axis = figure.subplots()
     axis.pcolormesh(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
-    _label_cells(axis, counts, shares, size=min(TEXT, 110 * side / len(names) / 8))
+    _label_cells(axis, counts, shares, cell=72 * side / len(names))
     ticks = np.arange(len(names)) + 0.5
     axis.set(aspect="equal", ylim=(len(names), 0))
     axis.set_xticks(ticks, [_wrapped(name, 16) for name in names], rotation=40, ha="right", rotation_mode="anchor")
@@ -670,7 +672,7 @@ def _dimmed(rgb: npt.NDArray[np.uint8] | None, height: int, width: int) -> npt.N
     """The image in dark grey, or plain dark grey without one."""
     if rgb is None:
         return np.full((height, width, 3), 64, np.uint8)
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) // 2 + 12
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) // 3 + 14
     return np.repeat(grey[..., None], 3, axis=2)
 
 
@@ -680,6 +682,18 @@ def _inner_edge(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     kernel = np.ones((2 * wide + 1, 2 * wide + 1), np.uint8)
     inside = cv2.erode(mask.astype(np.uint8), kernel)
     return np.asarray(mask & (inside == 0), np.bool_)
+
+
+def _enlargement(rgb: npt.NDArray[np.uint8], side: int) -> int:
+    """How many times larger an image must be for its longer side to reach `side`."""
+    return max(-(-side // int(max(rgb.shape[:2]))), 1)
+
+
+def _smooth(rgb: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    if factor == 1:
+        return rgb
+    larger: npt.NDArray[np.uint8] = cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    return larger
 
 
 def _repeat(array: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
@@ -792,27 +806,22 @@ def _best_epoch(series: Mapping[str, npt.NDArray[Any]], overlap: str | None) -> 
 
 def _mark_best(axis: Axes, series: Mapping[str, npt.NDArray[Any]], name: str, best: int) -> None:
     values = series.get(f"val_{name}", series[name])
-    late = best > len(values) / 2
     axis.plot(best + 1, values[best], "o", markersize=6, markerfacecolor="none", markeredgecolor=INK)
-    axis.annotate(
-        f"best: {values[best]:.3f}, epoch {best + 1}",
-        (best + 1, values[best]),
-        xytext=(-8 if late else 8, -14),
-        textcoords="offset points",
-        ha="right" if late else "left",
-        fontsize=SMALL,
-        color=INK,
-    )
+    axis.set_title(f"best {values[best]:.3f} in epoch {best + 1}", fontsize=SMALL, color=INK, loc="right", pad=4)
 
 
-def _label_cells(axis: Axes, counts: npt.NDArray[Any], shares: npt.NDArray[Any], *, size: float) -> None:
-    """Write share and count into each cell, white on dark cells; only shares where the cells are small."""
-    for (row, column), share in np.ndenumerate(shares):
-        if math.isnan(share):
-            continue
-        text = f"{share:.0%}" if size < 7 else f"{share:.1%}\n{_short(float(counts[row, column]))}"
+def _label_cells(axis: Axes, counts: npt.NDArray[Any], shares: npt.NDArray[Any], *, cell: float) -> None:
+    """Write share and count into each cell, `cell` points wide, white on dark; only shares where cells are small."""
+    size = max(min(SMALL, cell / 4.5), 4)
+    for row in np.flatnonzero(np.isnan(shares).all(axis=1)):
+        axis.text(len(counts) / 2, row + 0.5, "no pixels", ha="center", va="center", fontsize=max(size, 6), color=INK)
+    for row, column in np.argwhere(~np.isnan(shares)):
+        share, count = float(shares[row, column]), float(counts[row, column])
+        text = f"{share:.1%}\n{_short(count)}" if count else "0"
+        if cell < 34:
+            text = f"{share:.0%}" if share >= 0.005 else ""
         colour = "#fffffe" if share > 0.55 else "#20242a"
-        axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=max(size - 1.5, 4), color=colour)
+        axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, color=colour)
 
 
 def _short(count: float) -> str:
