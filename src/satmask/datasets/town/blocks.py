@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from shapely.geometry import Polygon
 
 from satmask.datasets.town.buildings import Building, fits, hall, house, shed, street_style
-from satmask.datasets.town.streets import MITRE, Frame, bent_grid, blob, faces, frame_of, polygons_of
+from satmask.datasets.town.streets import Frame, bent_grid, blob, faces, frame_of, mitred, polygons_of
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -62,7 +63,7 @@ def _homes(plan: Plan, random: np.random.Generator, block: Polygon, *, dense: bo
     rows = [(-frame.width / 2, 0.0, 1), (0.0, frame.width / 2, -1)]
     if frame.width < (26 if dense else 36):
         rows = [(-frame.width / 2, frame.width / 2, 1 if random.random() < 0.5 else -1)]
-    mean = random.uniform(9, 14) if dense else random.uniform(15, 23)
+    mean = random.uniform(9, 14) if dense else random.uniform(14, 21)
     for low, high, side in rows:
         left = -frame.length / 2
         while left < frame.length / 2 - mean * 0.5:
@@ -74,9 +75,7 @@ def _homes(plan: Plan, random: np.random.Generator, block: Polygon, *, dense: bo
             left = right
 
 
-def _home(
-    plan: Plan, random: np.random.Generator, parcel: Polygon, *, angle: float, dense: bool, style: str
-) -> None:
+def _home(plan: Plan, random: np.random.Generator, parcel: Polygon, *, angle: float, dense: bool, style: str) -> None:
     """Lay out a parcel: house, drive, terrace, shed, fence, pool."""
     frame = _facing(parcel, angle)
     if parcel.area < 110 or min(frame.length, frame.width) < 7:
@@ -89,11 +88,14 @@ def _home(
     if building is None:
         return
     plan.buildings.append(building)
-    free = parcel.buffer(-0.5).difference(building.polygon.buffer(0.8, **MITRE))
-    if not dense or random.random() < 0.4:
+    free = parcel.buffer(-0.5).difference(mitred(building.polygon, 0.8))
+    if not dense or random.random() < 0.75:
         plan.yards += polygons_of(free)
     main = building.parts[0].frame
-    across = (-frame.width / 2 - 1.2, (main.y - frame.y) * np.cos(frame.angle) - (main.x - frame.x) * np.sin(frame.angle))
+    across = (
+        -frame.width / 2 - 1.2,
+        (main.y - frame.y) * np.cos(frame.angle) - (main.x - frame.x) * np.sin(frame.angle),
+    )
     edge = (frame.length / 2 - 3.4) * (1 if random.random() < 0.5 else -1)
     if not dense and random.random() < 0.85:
         drive = frame.rectangle((edge - 1.6, edge + 1.6), across)
@@ -116,25 +118,23 @@ def _facing(parcel: Polygon, angle: float) -> Frame:
 def _yard(plan: Plan, random: np.random.Generator, parcel: Polygon, *, dense: bool) -> None:
     """Cover a parcel with lawn, dry grass, soil or paving, and fence it."""
     names = ("grass", "dry grass", "meadow", "soil", "paving")
-    shares = (0.12, 0.1, 0.08, 0.15, 0.55) if dense else (0.56, 0.18, 0.14, 0.07, 0.05)
+    shares = (0.34, 0.12, 0.1, 0.1, 0.34) if dense else (0.56, 0.18, 0.14, 0.07, 0.05)
     name = str(random.choice(names, p=shares))
     plan.ground.append(Surface(parcel, name, float(random.normal(1, 0.08))))
     if random.random() < 0.5:
-        plan.ground.append(Surface(parcel.exterior.buffer(0.14, quad_segs=1, **MITRE), "wood", 0.9, 1.5))
+        plan.ground.append(Surface(parcel.exterior.buffer(0.13, quad_segs=1, join_style="mitre"), "wood", 1.0, 1.3))
 
 
-def _settle(
-    random: np.random.Generator, parcel: Polygon, frame: Frame, *, dense: bool, style: str
-) -> Building | None:
+def _settle(random: np.random.Generator, parcel: Polygon, frame: Frame, *, dense: bool, style: str) -> Building | None:
     """Draw houses for a parcel until one fits; None where none does."""
-    ground = parcel.buffer(-0.35 if dense else -0.8, **MITRE)
+    ground = mitred(parcel, -0.35 if dense else -0.8)
     storeys = int(random.integers(2, 5)) if dense else 1 + int(random.random() < 0.35)
-    gap = 0.8 if dense else float(random.uniform(2.2, 5.0))
+    gap = 0.8 if dense else float(random.uniform(2.0, 4.5))
     length = min(frame.length - gap, 18.0)
-    width = min(float(random.uniform(7.5, 11.5)), frame.width - 3)
+    width = min(float(random.uniform(8.0, 12.5)), frame.width - 3)
     setback = float(random.uniform(0.6, 1.6)) if dense else float(random.uniform(3.5, 7.5))
     turn = 0.0 if dense or random.random() < 0.85 else float(random.normal(0, 0.15))
-    for _ in range(4):
+    for _ in range(6):
         if min(length, width) < 4.5:
             return None
         shift = 0.0 if dense else float(random.uniform(-0.5, 0.5)) * max(frame.length - length - 2, 0)
@@ -143,7 +143,7 @@ def _settle(
         building = house(random, Frame(x, y, angle, length, width), style=style, storeys=storeys)
         if fits(building, ground):
             return _ridge_along(building)
-        length, width, setback = length * 0.86, width * 0.94, setback + 0.6
+        length, width, setback = length * 0.88, width * 0.94, setback + 0.5
     return None
 
 
@@ -154,7 +154,7 @@ def _ridge_along(building: Building) -> Building:
         return building
     frame = Frame(main.frame.x, main.frame.y, main.frame.angle + np.pi / 2, main.frame.width, main.frame.length)
     parts = (type(main)(frame, main.kind, main.eave_m, main.pitch), *building.parts[1:])
-    return Building(building.polygon, parts, building.material, building.tone, ())
+    return Building(parts, building.material, building.tone, ())
 
 
 def _behind(plan: Plan, random: np.random.Generator, frame: Frame, free: BaseGeometry, building: Building) -> None:
@@ -196,7 +196,7 @@ def _estate(plan: Plan, random: np.random.Generator, block: Polygon, *, tall: bo
     plan.ground.append(Surface(block, "grass" if tall else ("paving", "old asphalt")[int(random.integers(2))], 0.95))
     count = max(round(frame.length / random.uniform(48, 75)), 1)
     edges = np.linspace(-frame.length / 2, frame.length / 2, count + 1)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges.tolist()):
         parcel = max(
             polygons_of(frame.rectangle((left, right), (-frame.width / 2, frame.width / 2)).intersection(block)),
             key=lambda part: part.area,
@@ -208,7 +208,7 @@ def _estate(plan: Plan, random: np.random.Generator, block: Polygon, *, tall: bo
 
 def _large(plan: Plan, random: np.random.Generator, parcel: Polygon, frame: Frame, *, tall: bool) -> None:
     """Put one large building and a parking lot on a parcel."""
-    ground = parcel.buffer(-2.0, **MITRE)
+    ground = mitred(parcel, -2.0)
     length = frame.length * random.uniform(0.55, 0.85)
     width = random.uniform(11, 14) if tall else frame.width * random.uniform(0.34, 0.58)
     height = 3.0 * random.integers(3, 8) if tall else random.uniform(5, 10)
@@ -219,12 +219,13 @@ def _large(plan: Plan, random: np.random.Generator, parcel: Polygon, frame: Fram
         building = hall(random, Frame(x, y, frame.angle, float(length), float(width)), height_m=float(height))
         if min(length, width) > 7 and fits(building, ground):
             plan.buildings.append(building)
-            free = parcel.buffer(-2).difference(building.polygon.buffer(2, **MITRE))
+            free = parcel.buffer(-2).difference(mitred(building.polygon, 2))
             _lot(plan, random, frame, free, (at + width / 2 + 4, end - 2))
             if tall:
                 plan.yards += polygons_of(free)
             return
         length, width = length * 0.86, width * 0.9
+    plan.ground.append(Surface(parcel, "meadow"))
     plan.yards.append(parcel)
 
 
@@ -253,7 +254,7 @@ def farm(plan: Plan, random: np.random.Generator, area: Polygon, turn: float) ->
     spacing = (float(random.uniform(60, 110)), float(random.uniform(110, 200)))
     plan.ground.append(Surface(area, "meadow"))
     for face in faces(area, bent_grid(random, area, spacing_m=spacing, angle=turn, bend_m=3.0)):
-        for plot in polygons_of(face.buffer(-float(random.uniform(1.5, 3.0)), **MITRE)):
+        for plot in polygons_of(mitred(face, -float(random.uniform(1.5, 3.0)))):
             chance, frame = random.random(), frame_of(plot)
             if chance < 0.08 or plot.area < 400:
                 plan.yards.append(plot)

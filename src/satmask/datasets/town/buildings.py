@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ from satmask.datasets.town.streets import Frame, polygons_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from shapely.geometry.base import BaseGeometry
 
 FLAT, GABLE, HIP = 0, 1, 2
 
@@ -43,7 +46,7 @@ class Part:
     eave_m: float
     pitch: float
 
-    @property
+    @cached_property
     def polygon(self) -> Polygon:
         """The rectangle as a polygon."""
         half_length, half_width = self.frame.length / 2, self.frame.width / 2
@@ -70,18 +73,21 @@ class Building:
     """A building as seen from above.
 
     Attributes:
-        polygon: The footprint: the union of the parts.
         parts: The main part first.
         material: Name of the roof's material.
         tone: Brightness of this roof relative to its material.
         details: What stands on the roof.
     """
 
-    polygon: Polygon
     parts: tuple[Part, ...]
     material: str
     tone: float
     details: tuple[Detail, ...] = ()
+
+    @cached_property
+    def polygon(self) -> BaseGeometry:
+        """The footprint: the union of the parts."""
+        return shapely.union_all([part.polygon for part in self.parts])
 
 
 def pick(random: np.random.Generator, choices: Sequence[tuple[str, float]]) -> str:
@@ -120,8 +126,7 @@ def house(random: np.random.Generator, frame: Frame, *, style: str, storeys: int
             wing = Frame(x, y, frame.angle + np.pi / 2, width / 2 + out, thick)
             parts.append(Part(wing, kind, eave, pitch))
     material = style if random.random() < 0.6 else pick(random, _PITCHED)
-    polygon = shapely.union_all([part.polygon for part in parts])
-    return Building(polygon, tuple(parts), material, tone(random), tuple(_house_details(random, parts[0])))
+    return Building(tuple(parts), material, tone(random), tuple(_house_details(random, parts[0])))
 
 
 def _house_details(random: np.random.Generator, part: Part) -> list[Detail]:
@@ -137,10 +142,10 @@ def _house_details(random: np.random.Generator, part: Part) -> list[Detail]:
         details.append(Detail(frame.rectangle((-u, u * 0.6), (low, high)), "solar panel", 0.0))
     elif random.random() < 0.3:
         middle = (low + high) / 2
-        for u in (-0.22 * frame.length, 0.2 * frame.length):
-            details.append(
-                Detail(frame.rectangle((u - 0.4, u + 0.4), (middle - 0.5, middle + 0.5)), "glass", 0.0)
-            )
+        details += [
+            Detail(frame.rectangle((u - 0.4, u + 0.4), (middle - 0.5, middle + 0.5)), "glass", 0.0)
+            for u in (-0.22 * frame.length, 0.2 * frame.length)
+        ]
     return details
 
 
@@ -158,8 +163,7 @@ def hall(random: np.random.Generator, frame: Frame, *, height_m: float) -> Build
         parts.append(Part(Frame(x, y, frame.angle + np.pi / 2, frame.width / 2 + out, thick), FLAT, lower, 0.0))
     material = "light metal" if low_gable else pick(random, _LEVEL)
     details = [] if low_gable else _machines(random, frame)
-    polygon = shapely.union_all([part.polygon for part in parts])
-    return Building(polygon, tuple(parts), material, tone(random), tuple(details))
+    return Building(tuple(parts), material, tone(random), tuple(details))
 
 
 def _machines(random: np.random.Generator, frame: Frame) -> list[Detail]:
@@ -178,7 +182,7 @@ def shed(random: np.random.Generator, frame: Frame) -> Building:
     kind = GABLE if random.random() < 0.6 else FLAT
     material = pick(random, (("light metal", 0.25), ("grey shingle", 0.3), ("bitumen", 0.25), ("red tile", 0.2)))
     part = Part(frame, kind, 2.2, 0.35 if kind else 0.0)
-    return Building(part.polygon, (part,), material, tone(random))
+    return Building((part,), material, tone(random))
 
 
 def tone(random: np.random.Generator) -> float:
@@ -191,6 +195,6 @@ def street_style(random: np.random.Generator) -> str:
     return pick(random, _PITCHED)
 
 
-def fits(building: Building, ground: Polygon) -> bool:
+def fits(building: Building, ground: BaseGeometry) -> bool:
     """Whether a building is one valid polygon that lies within its ground."""
     return len(polygons_of(building.polygon)) == 1 and bool(ground.contains(building.polygon))

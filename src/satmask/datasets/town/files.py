@@ -172,10 +172,9 @@ def _tiles(count: int, *, size: int, seed: int) -> Iterator[tuple[np.ndarray, li
             window = shapely.box(column * size, row * size, (column + 1) * size, (row + 1) * size)
             hits = np.sort(tree.query(window, predicate="intersects"))
             cut = shapely.intersection(shapes[hits], window)
-            moved = shapely.transform(cut, lambda points, corner=(column * size, row * size): points - corner)
             features = [
-                (town.features[hit][0], part)
-                for hit, piece in zip(hits.tolist(), moved, strict=True)
+                (town.features[hit][0], shapely.affinity.translate(part, -column * size, -row * size))
+                for hit, piece in zip(hits.tolist(), cut, strict=True)
                 for part in polygons_of(piece)
             ]
             yield town.image[row * size : (row + 1) * size, column * size : (column + 1) * size], features

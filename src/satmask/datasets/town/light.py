@@ -64,10 +64,10 @@ def noise(random: np.random.Generator, shape: tuple[int, ...], *, cell: float) -
     if cell <= 1:
         return random.standard_normal((height, width), dtype=np.float32)
     small = random.standard_normal((int(height / cell) + 4, int(width / cell) + 4), dtype=np.float32)
-    # Interpolation averages deviation away; 1.45 gives it back.
-    scale = np.array([[cell, 0, -1.5 * cell], [0, cell, -1.5 * cell]])
-    large = cv2.warpAffine(small, scale, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    return np.asarray(large * np.float32(1.25))
+    # Interpolation averages deviation away; the factor gives it back.
+    sides = int(small.shape[1] * cell), int(small.shape[0] * cell)
+    large = cv2.resize(small * np.float32(1.25), sides, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(large)[:height, :width]
 
 
 def shadows(height_cm: np.ndarray, sun: Sun, *, step_m: float) -> np.ndarray:
@@ -121,7 +121,7 @@ def expose(maps: Maps, shape: tuple[int, int], *, bands: Literal[3, 8], seed: in
         uint8, `(height, width, 3)`, or uint16 of 11 bits, `(height, width, 8)`.
     """
     random = np.random.default_rng([seed, 5])
-    haze, blur = float(random.uniform(0.5, 1.2)), float(random.uniform(0.45, 0.7))
+    haze, blur = float(random.uniform(0.3, 0.95)), float(random.uniform(0.45, 0.7))
     warmth = random.normal(1.0, 0.03, len(AMBIENT))
     gain = float(random.normal(1.0, 0.06))
     image = np.empty((*shape, bands), np.uint8 if bands == 3 else np.uint16)
@@ -140,5 +140,5 @@ def expose(maps: Maps, shape: tuple[int, int], *, bands: Literal[3, 8], seed: in
 
 def _to_8_bits(reflectance: np.ndarray) -> np.ndarray:
     """Stretch reflectance as people like to look at it: black point, gamma, a soft shoulder, 0 to 255."""
-    bright = np.maximum(reflectance - 0.012, 0) / 0.42
+    bright = np.maximum(reflectance - 0.014, 0) / 0.38
     return np.asarray(np.clip(np.rint(255 * np.tanh(1.1 * bright ** (1 / 1.75)) / np.tanh(1.1)), 0, 255), np.uint8)

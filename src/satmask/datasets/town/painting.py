@@ -60,12 +60,12 @@ def paint(plan: Plan, shape: tuple[int, int], *, step_m: float, seed: int) -> Ma
         np.zeros(shape, np.uint16),
         np.zeros(shape, np.float32),
     )
-    _paint_ground(maps, plan, random)
+    grain = noise(random, shape, cell=1.0)
+    _paint_ground(maps, plan, random, grain)
     _paint_roofs(maps, plan.buildings, sun)
     _paint_cars(maps, plan.cars)
     _paint_crowns(maps, plan.crowns, sun, random)
-    white = noise(random, shape, cell=1.0)
-    fine = 0.6 * white + 0.8 * noise(random, shape, cell=max(0.9 / step_m, 1.0))
+    fine = 0.6 * grain + 0.8 * noise(random, shape, cell=max(0.9 / step_m, 1.0))
     maps.shade *= np.maximum(1 + ROUGHNESS[maps.material] * fine, 0.2)
     maps.shadow = shadows(maps.height_cm, sun, step_m=step_m)
     return maps
@@ -80,16 +80,31 @@ def _ids(maps: Maps, polygons: Iterable[Any]) -> np.ndarray:
     return np.asarray(rasterize(shapes, out_shape=maps.material.shape, transform=scale, dtype="int32"))
 
 
-def _paint_ground(maps: Maps, plan: Plan, random: np.random.Generator) -> None:
+def _paint_ground(maps: Maps, plan: Plan, random: np.random.Generator, grain: np.ndarray) -> None:
     """Paint surfaces, then let grass dry out in places and give fields their rows."""
     surfaces = [Surface(plan.area, "meadow"), *plan.ground, *plan.over]
     ids = _ids(maps, (surface.polygon for surface in surfaces)) - 1
     maps.material[:] = np.array([material(surface.material) for surface in surfaces], np.uint8)[ids]
     maps.shade[:] = np.array([surface.tone for surface in surfaces], np.float32)[ids]
     maps.height_cm[:] = np.array([surface.height_m * 100 for surface in surfaces], np.uint16)[ids]
-    cells = [cell / maps.step_m for cell in (4.0, 17.0, 70.0)]
-    coarse = sum(noise(random, ids.shape, cell=cell) for cell in cells) / np.sqrt(3)
-    _dry_out(maps, coarse + 0.5 * noise(random, ids.shape, cell=1.0))
+    coarse = _coarse(random, ids.shape, maps.step_m)
+    _dry_out(maps, coarse + 0.5 * grain)
+    _draw_rows(maps, surfaces, ids, coarse)
+    wet = np.isin(np.arange(len(MATERIALS)), [material("water"), material("pool")])
+    maps.shade *= 1 + np.where(wet, 0.02, 0.075).astype(np.float32)[maps.material] * coarse
+
+
+def _coarse(random: np.random.Generator, shape: tuple[int, ...], step_m: float) -> np.ndarray:
+    """Draw the slow changes of ground: noise with lumps of 4, 17 and 70 m, made on a coarse grid to save time."""
+    small = -(-shape[0] // 4), -(-shape[1] // 4)
+    octaves = [noise(random, small, cell=cell / step_m / 4) for cell in (4.0, 17.0, 70.0)]
+    mixed = np.sum(octaves, axis=0) / np.float32(np.sqrt(3))
+    large = cv2.resize(mixed, (4 * small[1], 4 * small[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large)[: shape[0], : shape[1]]
+
+
+def _draw_rows(maps: Maps, surfaces: Sequence[Surface], ids: np.ndarray, coarse: np.ndarray) -> None:
+    """Give fields their rows, a little uneven where the ground is."""
     rows = np.array([surface.rows_m for surface in surfaces], np.float32)
     spots = np.nonzero(rows[ids] > 0)
     if len(spots[0]):
@@ -97,9 +112,6 @@ def _paint_ground(maps: Maps, plan: Plan, random: np.random.Generator) -> None:
         angles = np.array([surface.angle for surface in surfaces], np.float32)[here]
         across = (spots[0] * np.cos(angles) - spots[1] * np.sin(angles)) * maps.step_m + 0.25 * coarse[spots]
         maps.shade[spots] *= 1 + 0.13 * np.sin(2 * np.pi * across / rows[here]) + 0.05 * np.sin(across / 2.9)
-    living = np.isin(np.arange(len(MATERIALS)), [material(name) for name in ("water", "pool")], invert=True)
-    weight = np.where(living, 0.075, 0.02).astype(np.float32)
-    maps.shade *= 1 + weight[maps.material] * coarse
 
 
 def _dry_out(maps: Maps, dryness: np.ndarray) -> None:
@@ -157,7 +169,6 @@ def _paint_parts(maps: Maps, buildings: Sequence[Building], layer: int, sun: Sun
     where = spots[0][seen], spots[1][seen]
     tone = np.array([building.tone for building in buildings], np.float32)[here]
     maps.material[where] = np.array([material(building.material) for building in buildings], np.uint8)[here][seen]
-    # A third of the ground's slow variation stays: stains and moss.
     maps.shade[where] = (tone * shade)[seen]
     maps.height_cm[where] = height[seen]
 

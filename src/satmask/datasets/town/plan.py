@@ -11,7 +11,7 @@ import shapely.ops
 from shapely.geometry import LineString, Point, Polygon, box
 
 from satmask.datasets.town import blocks, planting
-from satmask.datasets.town.streets import MITRE, bent_grid, blob, faces, lines_of, polygons_of, wandering
+from satmask.datasets.town.streets import bent_grid, blob, faces, lines_of, mitred, polygons_of, wandering
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -96,9 +96,7 @@ def _add_water(plan: Plan, random: np.random.Generator) -> None:
     if random.random() < (0.75 if side > 500 else 0.3):
         offset = float(random.choice([-1, 1]) * random.uniform(0.1, 0.38) * side)
         angle = float(random.uniform(0, np.pi))
-        pieces.append(
-            wandering(random, plan.area, width_m=float(random.uniform(14, 38)), angle=angle, offset_m=offset)
-        )
+        pieces.append(wandering(random, plan.area, width_m=float(random.uniform(14, 38)), angle=angle, offset_m=offset))
     for _ in range(int(random.poisson(side * side / 6e5))):
         x, y = random.uniform(left, right), random.uniform(top, bottom)
         pieces.append(blob(random, x, y, float(random.uniform(16, 48)), points=48))
@@ -120,7 +118,7 @@ def _add_district(plan: Plan, random: np.random.Generator, face: Polygon, *, dis
     """Lay the streets of a district and fill its blocks."""
     kind = _kind(random, distance)
     dry = plan.water.buffer(11)
-    ground = face.buffer(-MAIN_M / 2 - WALK_M, **MITRE).difference(dry)
+    ground = mitred(face, -MAIN_M / 2 - WALK_M).difference(dry)
     turn = angle + float(random.choice([0.0, 0.0, random.uniform(0.2, 1.2)]))
     for part in polygons_of(ground):
         if kind == "fields":
@@ -136,11 +134,15 @@ def _add_streets(plan: Plan, random: np.random.Generator, part: Polygon, *, kind
     spacing = {"suburb": (68, 150), "dense": (62, 100), "works": (130, 150)}[kind]
     bend = float(random.choice([0, 4, 14])) if kind == "suburb" else float(random.choice([0, 3]))
     lines = bent_grid(random, part, spacing_m=spacing, angle=turn, bend_m=bend)
-    reaching = part.buffer(MAIN_M / 2 + WALK_M, **MITRE).difference(plan.water.buffer(5))
-    plan.centre_lines += [(piece, STREET_M) for line in lines for piece in lines_of(line.intersection(reaching))]
+    reaching = mitred(part, MAIN_M / 2 + WALK_M).difference(plan.water.buffer(5))
+    inner = part.buffer(-24)
+    pieces = [piece for line in lines for piece in lines_of(line.intersection(reaching))]
+    # A street that only follows the edge of its district would run beside the next road.
+    lines = [piece for piece in pieces if piece.intersection(inner).length > 0.5 * piece.length]
+    plan.centre_lines += [(line, STREET_M) for line in lines]
     style = blocks.street_style(random)
     for block in faces(part, lines):
-        for inner in polygons_of(block.buffer(-STREET_M / 2 - WALK_M, **MITRE)):
+        for inner in polygons_of(mitred(block, -STREET_M / 2 - WALK_M)):
             blocks.fill(plan, random, inner, kind=kind, style=style)
 
 
@@ -151,14 +153,15 @@ def _add_roads(plan: Plan, random: np.random.Generator) -> None:
     plan.roads = network.intersection(plan.area)
     walks = plan.roads.buffer(WALK_M, quad_segs=3)
     plan.ground.insert(0, blocks.Surface(walks.buffer(1.6), "grass"))
-    plan.ground += [blocks.Surface(piece, "sand") for piece in polygons_of(plan.water.buffer(2.2))]
+    plan.ground += [blocks.Surface(piece, name) for piece, name in _banks(plan, random)]
     plan.ground += [blocks.Surface(piece, "shallow water") for piece in polygons_of(plan.water)]
-    plan.ground += [blocks.Surface(piece, "water") for piece in polygons_of(plan.water.buffer(-3.5))]
+    plan.ground += [blocks.Surface(piece, "water") for piece in polygons_of(plan.water.buffer(-1.2))]
+    plan.ground += [blocks.Surface(piece, "water", 0.9) for piece in polygons_of(plan.water.buffer(-4.5))]
     plan.ground += [blocks.Surface(piece, "concrete", 0.88) for piece in polygons_of(walks)]
     plan.over += [blocks.Surface(piece, "concrete") for piece in polygons_of(plan.roads)]
-    plan.over += [blocks.Surface(piece, "asphalt", 1.12) for piece in polygons_of(plan.roads.buffer(-0.25))]
-    for line, width in plan.centre_lines:
-        wear = float(random.normal(1.12, 0.1))
+    plan.over += [blocks.Surface(piece, "asphalt") for piece in polygons_of(plan.roads.buffer(-0.25))]
+    for line, width in sorted(plan.centre_lines, key=lambda street: street[1]):
+        wear = float(random.normal(1.0, 0.1))
         name = "old asphalt" if random.random() < 0.35 else "asphalt"
         lane = line.buffer(width / 2 - 0.3, quad_segs=2, cap_style="flat").intersection(plan.roads)
         plan.over += [blocks.Surface(piece, name, wear) for piece in polygons_of(lane)]
@@ -166,6 +169,17 @@ def _add_roads(plan: Plan, random: np.random.Generator) -> None:
     for line, width in plan.centre_lines:
         if width == MAIN_M or random.random() < 0.25:
             plan.over += _markings(line, crossings, solid=width == MAIN_M and random.random() < 0.4)
+
+
+def _banks(plan: Plan, random: np.random.Generator) -> list[tuple[Polygon, str]]:
+    """Bare soil along the water, and sand where it has been washed up."""
+    banks = [(piece, "soil") for piece in polygons_of(plan.water.buffer(0.9))]
+    for piece in polygons_of(plan.water):
+        for at in random.uniform(0, piece.length, int(piece.length / 60)):
+            spot = piece.exterior.interpolate(at)
+            beach = blob(random, spot.x, spot.y, float(random.uniform(3, 8)))
+            banks.append((beach, "sand"))
+    return banks
 
 
 def _crossings(plan: Plan) -> BaseGeometry:
@@ -179,7 +193,7 @@ def _crossings(plan: Plan) -> BaseGeometry:
 def _markings(line: LineString, crossings: BaseGeometry, *, solid: bool) -> list[Surface]:
     """The line along the middle of a road, dashed or solid."""
     if solid:
-        stripes = [line]
+        stripes: list[BaseGeometry] = [line]
     else:
         starts = np.arange(2, line.length - 4, 6.0)
         stripes = [shapely.ops.substring(line, start, start + 3) for start in starts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,7 @@ class Crown:
     material: str
     tone: float
 
-    @property
+    @cached_property
     def polygon(self) -> Polygon:
         """The outline."""
         angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
@@ -64,7 +65,7 @@ class Car:
     frame: Frame
     material: str
 
-    @property
+    @cached_property
     def polygon(self) -> Polygon:
         """The outline."""
         half_length, half_width = self.frame.length / 2, self.frame.width / 2
@@ -126,7 +127,7 @@ def _in_yards(plan: Plan, random: np.random.Generator) -> np.ndarray:
     """A few trees and bushes in each yard: x, y and radius."""
     rows = [np.empty((0, 3))]
     for yard in plan.yards:
-        count = min(int(random.poisson(yard.area / 110)), 60)
+        count = min(int(random.poisson(yard.area / 85)), 60)
         left, top, right, bottom = yard.bounds
         spots = random.uniform((left, top), (right, bottom), (count, 2))
         spots = spots[shapely.contains_xy(yard, spots[:, 0], spots[:, 1])]
@@ -165,11 +166,11 @@ def park(plan: Plan, random: np.random.Generator) -> None:
     """Put cars into bays, along kerbs and on the lanes, none into another."""
     places = [bay for bay in plan.bays if random.random() < 0.62]
     for line, width in plan.centre_lines:
-        busy = random.uniform(0.05, 0.5)
+        busy = random.uniform(0.0, 0.3)
         for side in (-1, 1):
             places += _beside(random, line, offset=side * (width / 2 - 1.25), step=6.2, share=busy)
             if width > 9:
-                places += _beside(random, line, offset=side * 1.9, step=16, share=0.25)
+                places += _beside(random, line, offset=side * 1.9, step=18, share=0.16)
     cars = [_car(random, *place) for place in places]
     if not cars:
         return
@@ -202,5 +203,7 @@ def _car(random: np.random.Generator, x: float, y: float, angle: float) -> Car:
     length, width = (random.uniform(5.4, 7.5), 2.2) if van else (random.uniform(3.9, 4.8), random.uniform(1.7, 1.9))
     paint = "white paint" if van else str(random.choice(_PAINTS, p=_PAINT_SHARES))
     turn = np.pi if random.random() < 0.5 else 0.0
-    frame = Frame(x + random.normal(0, 0.1), y + random.normal(0, 0.1), angle + turn + random.normal(0, 0.02), length, width)
+    frame = Frame(
+        x + random.normal(0, 0.1), y + random.normal(0, 0.1), angle + turn + random.normal(0, 0.02), length, width
+    )
     return Car(frame, paint)

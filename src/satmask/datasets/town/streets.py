@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from shapely.geometry.base import BaseGeometry
 
-MITRE = {"join_style": "mitre", "mitre_limit": 2.0}
-
 
 @dataclass(frozen=True)
 class Frame:
@@ -48,7 +46,7 @@ class Frame:
 
 def frame_of(polygon: Polygon) -> Frame:
     """The smallest turned rectangle around a polygon."""
-    corners = np.asarray(polygon.minimum_rotated_rectangle.exterior.coords)
+    corners = shapely.get_coordinates(shapely.oriented_envelope(polygon))
     first, second = corners[1] - corners[0], corners[2] - corners[1]
     sides = float(np.hypot(*first)), float(np.hypot(*second))
     along = first if sides[0] >= sides[1] else second
@@ -90,6 +88,11 @@ def bent_grid(
             lines.append(LineString(np.column_stack([x, y])))
             at += step * random.uniform(0.75, 1.3)
     return lines
+
+
+def mitred(geometry: BaseGeometry, distance_m: float) -> BaseGeometry:
+    """Grow a shape, or shrink it, and keep its corners sharp."""
+    return geometry.buffer(distance_m, join_style="mitre", mitre_limit=2.0)
 
 
 def polygons_of(geometry: BaseGeometry | None) -> list[Polygon]:
