@@ -44,8 +44,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(bands):
     assert [part.tobytes() for part in first] == [part.tobytes() for part in again]
     assert first[0].tobytes() != other[0].tobytes()
     assert [part.shape for part in first] == [part.shape for part in parts]
-    for part, copy in zip(parts, before, strict=True):
+    for part, copy, varied in zip(parts, before, first, strict=True):
         np.testing.assert_array_equal(part, copy)
+        assert varied.flags.c_contiguous
+        assert not np.shares_memory(part, varied)
 
 
 @pytest.mark.parametrize(("height", "width"), [(5, 5), (4, 7)])
