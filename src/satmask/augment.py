@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -119,6 +118,8 @@ def _zoom(
     layers: list[np.ndarray], *, settings: Augmentation, fill: np.ndarray | float, random: np.random.Generator
 ) -> list[np.ndarray]:
     """Scale all layers by one factor and put them back into the window at a random place."""
+    import cv2
+
     height, width = layers[0].shape[:2]
     factor, place = (1 + settings.zoom) ** random.uniform(-1, 1), random.random(2)
     size = max(round(height * factor), 1), max(round(width * factor), 1)
@@ -168,6 +169,8 @@ def _vary(
     random: np.random.Generator,
 ) -> None:
     """Change the valid pixels' values in place, in the order of optics, scene, sensor."""
+    import cv2
+
     bands, span = image.shape[-1], highest - lowest
     # All are drawn, needed or not: turning one variation off leaves the others as they were.
     shift, spread, exponent = random.uniform(-1, 1, 3)
