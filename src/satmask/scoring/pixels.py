@@ -242,10 +242,10 @@ def _channels(values: np.ndarray, legend: Legend, counted: np.ndarray, *, zero: 
         if values.shape[2] != len(legend):
             msg = f"{what} must have a mask for each of {len(legend)} classes, got {values.shape[2]}."
             raise DataError(msg)
-        masks = values != 0
+        masks = np.asarray(values != 0)
         if not legend.exclusive:
             return masks
-        return np.where(masks.sum(axis=-1) == 1, masks.argmax(axis=-1), UNCOUNTED).astype(np.int32)
+        return np.asarray(np.where(masks.sum(axis=-1) == 1, masks.argmax(axis=-1), UNCOUNTED), np.int32)
     if values.dtype.kind not in "uib":
         msg = f"{what} must hold class ids as integers, got {values.dtype}."
         raise DataError(msg)
