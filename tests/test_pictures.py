@@ -277,6 +277,25 @@ def test_best_epoch_has_the_highest_validation_iou():
         assert [axis.get_title(loc="right") for axis in figure.axes] == ["", "best 0.700 in epoch 21", ""]
 
 
+def test_pixels_of_weight_0_take_no_part_in_the_stretch_of_windows():
+    def sheet(junk):
+        images = [
+            random.uniform(0, 50, (32, 32, 4)).astype(np.float32) for random in map(np.random.default_rng, (1, 2))
+        ]
+        weights = [np.ones((32, 32, 1)), np.ones((32, 32, 1))]
+        images[0][:8], weights[0][:8] = junk, 0
+        figure = pictures.window_sheet(images, [np.zeros((32, 32), int)] * 2, weights, OVERLAPPING, columns=2)
+        shown = figure.axes[0].images[0].get_array()
+        return shown[shown.shape[0] // 3 :]
+
+    assert np.array_equal(sheet(0), sheet(1e6))
+
+
+def test_a_history_of_nothing_but_nan_has_no_best_epoch():
+    figure = pictures.learning_curves({"loss": [float("nan")] * 3})
+    assert figure.axes[0].get_title(loc="right") == ""
+
+
 def test_confusion_is_shared_out_by_truth():
     figure = pictures.confusion_matrix([[3, 1], [0, 0]], ["a", "b"])
     assert [text.get_text() for text in figure.axes[0].texts] == ["no pixels", "75.0%\n3", "25.0%\n1"]

@@ -44,9 +44,9 @@ UNCLASSED = "#E9EAEC"
 INK, GRID = "#1f2329", "#d4d8de"
 DARK_INK, DARK_GRID = "#e4e7eb", "#3a4048"
 TRAINING, VALIDATION, BEST = "#3D8BC9", "#DD6B20", "#8A9099"
-# Sides of figures in inches, and text in points: a chart 5.2 inches wide keeps 10 px letters on a phone.
-CHART, SHEET = 5.2, 7.5
-TEXT, SMALL = 9.5, 8.0
+# Sides of figures in inches, and text in points: letters of a chart 4.4 inches wide keep 10 px on a phone.
+CHART, SHEET = 4.4, 7.5
+TEXT, SMALL = 10.0, 8.5
 
 
 @dataclass(frozen=True)
@@ -395,7 +395,7 @@ def window_sheet(
 ) -> Figure:
     """Draw training windows as a network gets them, with their masks; what has weight 0 is hatched.
 
-    All windows are stretched alike, so that a change of brightness is seen.
+    All windows are stretched alike, by their pixels that count, so that a change of brightness is seen.
 
     Args:
         images: `(height, width, bands)` each.
@@ -418,7 +418,8 @@ def window_sheet(
         raise SettingError(msg)
     if limits is None and images[0].dtype != np.uint8:
         chosen = list(bands) if images[0].shape[2] >= 3 else [0, 0, 0]
-        limits = value_range([np.asarray(image)[..., chosen] for image in images])
+        counted = [np.asarray(weight).reshape(np.shape(weight)[:2]) > 0 for weight in weights]
+        limits = value_range([np.asarray(image)[..., chosen] for image in images], valid=counted)
     tiles = []
     for image, truth, weight in zip(images, truths, weights, strict=True):
         rgb = stretch(np.asarray(image), bands=bands, limits=limits)
@@ -806,6 +807,8 @@ def _best_epoch(series: Mapping[str, npt.NDArray[Any]], overlap: str | None) -> 
 
 def _mark_best(axis: Axes, series: Mapping[str, npt.NDArray[Any]], name: str, best: int) -> None:
     values = series.get(f"val_{name}", series[name])
+    if not math.isfinite(values[best]):
+        return
     axis.plot(best + 1, values[best], "o", markersize=6, markerfacecolor="none", markeredgecolor=INK)
     axis.set_title(f"best {values[best]:.3f} in epoch {best + 1}", fontsize=SMALL, color=INK, loc="right", pad=4)
 
