@@ -109,7 +109,7 @@ def _place(height: int, width: int, *, seed: int, gsd_m: float) -> Grid:
         msg = f"Seed must not be negative, got {seed}."
         raise SettingError(msg)
     x, y = 300_000 + 20_000 * (seed % 20), 20_000 + 20_000 * (seed // 20 % 15)
-    return Grid(height, width, Affine.translation(x, y) * Affine.scale(gsd_m, -gsd_m), CRS("EPSG:32631"))
+    return Grid(height, width, Affine(gsd_m, 0.0, x, 0.0, -gsd_m, y), CRS("EPSG:32631"))
 
 
 def _features(plan: Plan, grid: Grid, gsd_m: float) -> Iterable[tuple[int, Polygon]]:

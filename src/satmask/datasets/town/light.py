@@ -82,7 +82,7 @@ def shadows(height_cm: np.ndarray, sun: Sun, *, step_m: float) -> np.ndarray:
         step_m: Side of a spot.
 
     Returns:
-        1 in shadow, 0 in the sun, float32, same shape.
+        True in shadow, bool, same shape.
     """
     highest = int(height_cm.max())
     reach, drop_cm = 1, 100 * step_m * np.tan(sun.elevation)
@@ -94,9 +94,9 @@ def shadows(height_cm: np.ndarray, sun: Sun, *, step_m: float) -> np.ndarray:
         if rows is not None and columns is not None:
             further[rows[0], columns[0]] = seen[rows[1], columns[1]]
         lower = np.uint16(min(round(float(np.hypot(dx, dy)) * drop_cm), 65535))
-        seen = np.maximum(seen, np.where(further > lower, further - lower, 0).astype(np.uint16))
+        seen = cv2.max(seen, cv2.subtract(further, np.full_like(further, lower)))
         reach *= 2
-    return (seen > height_cm + np.uint16(25)).astype(np.float32)
+    return seen > height_cm + np.uint16(25)
 
 
 def _overlap(size: int, shift: int) -> tuple[slice, slice] | None:
@@ -126,8 +126,10 @@ def expose(maps: Maps, shape: tuple[int, int], *, bands: Literal[3, 8], seed: in
     gain = float(random.normal(1.0, 0.06))
     image = np.empty((*shape, bands), np.uint8 if bands == 3 else np.uint16)
     for position, band in enumerate(RGB if bands == 3 else range(bands)):
-        light = 1 - maps.shadow * (1 - AMBIENT[band])
-        fine = SPECTRA[:, band][maps.material] * maps.shade * light
+        # Everything in place: these arrays are larger than the image.
+        fine = np.take(SPECTRA[:, band], maps.material)
+        fine *= maps.shade
+        np.multiply(fine, AMBIENT[band], out=fine, where=maps.shadow)
         seen = cv2.resize(fine, shape[::-1], interpolation=cv2.INTER_AREA)
         seen = cv2.GaussianBlur(seen, (0, 0), blur, borderType=cv2.BORDER_REFLECT_101)
         seen = np.asarray(seen).reshape(shape) * float(warmth[band] * gain) + HAZE[band] * haze
@@ -141,4 +143,6 @@ def expose(maps: Maps, shape: tuple[int, int], *, bands: Literal[3, 8], seed: in
 def _to_8_bits(reflectance: np.ndarray) -> np.ndarray:
     """Stretch reflectance as people like to look at it: black point, gamma, a soft shoulder, 0 to 255."""
     bright = np.maximum(reflectance - 0.014, 0) / 0.38
-    return np.asarray(np.clip(np.rint(255 * np.tanh(1.1 * bright ** (1 / 1.75)) / np.tanh(1.1)), 0, 255), np.uint8)
+    curve = 255 * np.tanh(1.1 * np.linspace(0, 2, 4096) ** (1 / 1.75)) / np.tanh(1.1)
+    steps = np.minimum(bright * 2047.5, 4095).astype(np.uint16)
+    return np.asarray(np.clip(np.rint(curve), 0, 255).astype(np.uint8)[steps])

@@ -32,7 +32,7 @@ class Maps:
         material: Position in `MATERIALS`, uint8, `(height, width)`.
         shade: Brightness relative to the material lying flat in the sun, float32, `(height, width)`.
         height_cm: Height over the ground, uint16, `(height, width)`.
-        shadow: Share of the sun that is blocked, float32, `(height, width)`, 0 to 1.
+        shadow: Where the sun is blocked, bool, `(height, width)`.
     """
 
     step_m: float
@@ -58,15 +58,18 @@ def paint(plan: Plan, shape: tuple[int, int], *, step_m: float, seed: int) -> Ma
         np.zeros(shape, np.uint8),
         np.ones(shape, np.float32),
         np.zeros(shape, np.uint16),
-        np.zeros(shape, np.float32),
+        np.zeros(shape, np.bool_),
     )
     grain = noise(random, shape, cell=1.0)
     _paint_ground(maps, plan, random, grain)
     _paint_roofs(maps, plan.buildings, sun)
     _paint_cars(maps, plan.cars)
     _paint_crowns(maps, plan.crowns, sun, random)
-    fine = 0.6 * grain + 0.8 * noise(random, shape, cell=max(0.9 / step_m, 1.0))
-    maps.shade *= np.maximum(1 + ROUGHNESS[maps.material] * fine, 0.2)
+    grain *= 0.6
+    grain += 0.8 * noise(random, shape, cell=max(0.9 / step_m, 1.0))
+    grain *= np.take(ROUGHNESS, maps.material)
+    grain += 1
+    maps.shade *= np.maximum(grain, 0.2, out=grain)
     maps.shadow = shadows(maps.height_cm, sun, step_m=step_m)
     return maps
 
@@ -83,15 +86,19 @@ def _ids(maps: Maps, polygons: Iterable[Any]) -> np.ndarray:
 def _paint_ground(maps: Maps, plan: Plan, random: np.random.Generator, grain: np.ndarray) -> None:
     """Paint surfaces, then let grass dry out in places and give fields their rows."""
     surfaces = [Surface(plan.area, "meadow"), *plan.ground, *plan.over]
-    ids = _ids(maps, (surface.polygon for surface in surfaces)) - 1
-    maps.material[:] = np.array([material(surface.material) for surface in surfaces], np.uint8)[ids]
-    maps.shade[:] = np.array([surface.tone for surface in surfaces], np.float32)[ids]
-    maps.height_cm[:] = np.array([surface.height_m * 100 for surface in surfaces], np.uint16)[ids]
+    ids = _ids(maps, (surface.polygon for surface in surfaces))
+    ids -= 1
+    np.take(np.array([material(surface.material) for surface in surfaces], np.uint8), ids, out=maps.material)
+    np.take(np.array([surface.tone for surface in surfaces], np.float32), ids, out=maps.shade)
+    np.take(np.array([surface.height_m * 100 for surface in surfaces], np.uint16), ids, out=maps.height_cm)
     coarse = _coarse(random, ids.shape, maps.step_m)
     _dry_out(maps, coarse + 0.5 * grain)
     _draw_rows(maps, surfaces, ids, coarse)
     wet = np.isin(np.arange(len(MATERIALS)), [material("water"), material("pool")])
-    maps.shade *= 1 + np.where(wet, 0.02, 0.075).astype(np.float32)[maps.material] * coarse
+    change = np.take(np.where(wet, 0.02, 0.075).astype(np.float32), maps.material)
+    change *= coarse
+    change += 1
+    maps.shade *= change
 
 
 def _coarse(random: np.random.Generator, shape: tuple[int, ...], step_m: float) -> np.ndarray:
@@ -106,7 +113,7 @@ def _coarse(random: np.random.Generator, shape: tuple[int, ...], step_m: float) 
 def _draw_rows(maps: Maps, surfaces: Sequence[Surface], ids: np.ndarray, coarse: np.ndarray) -> None:
     """Give fields their rows, a little uneven where the ground is."""
     rows = np.array([surface.rows_m for surface in surfaces], np.float32)
-    spots = np.nonzero(rows[ids] > 0)
+    spots = np.nonzero(np.take(rows > 0, ids))
     if len(spots[0]):
         here = ids[spots]
         angles = np.array([surface.angle for surface in surfaces], np.float32)[here]
