@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import shapely
-from rasterio.features import rasterize
 
 from satmask.errors import DataError
+from satmask.masks import rasterise
 from satmask.scene import Scene, open_scene
 from satmask.windows import Window
 
@@ -97,7 +97,7 @@ class PolygonLabels:
             else:
                 classes[..., channel] = draw(shapes, window)
         if self.legend.exclusive and found:
-            order = draw([self.geometries[index] for index in found], window, values=range(1, len(found) + 1))
+            order = draw([self.geometries[index] for index in found], window, values=list(range(1, len(found) + 1)))
             top = np.asarray([-1, *(self.channels[index] for index in found)])[order]
             classes = (top[..., None] == np.arange(len(self.legend))).astype(np.uint8)
         return classes, ignored
@@ -110,25 +110,10 @@ class PolygonLabels:
             labelled[empty] = False
 
 
-def draw(shapes: Sequence[BaseGeometry], window: Window, values: Sequence[int] | range | None = None) -> np.ndarray:
-    """Rasterise polygons over a window by the pixel-centre rule.
-
-    Args:
-        shapes: Polygons in pixel coordinates of the scene.
-        window: The part of the scene to draw.
-        values: Value of each polygon, later over earlier; 1 by default.
-
-    Returns:
-        The values, 0 where no polygon is; `(height, width)`, uint8, or int32 when values are given.
-    """
+def draw(shapes: Sequence[BaseGeometry], window: Window, values: Sequence[int] | None = None) -> np.ndarray:
+    """Rasterise polygons given in pixel coordinates of the scene over one window, see `masks.rasterise`."""
     moved = shapely.transform(list(shapes), lambda points: points - (window.column, window.row))
-    pairs = [
-        (shape, value) for shape, value in zip(moved, values or [1] * len(shapes), strict=True) if not shape.is_empty
-    ]
-    dtype = np.uint8 if values is None else np.int32
-    if not pairs:
-        return np.zeros((window.height, window.width), dtype)
-    return np.asarray(rasterize(pairs, out_shape=(window.height, window.width), dtype=dtype))
+    return rasterise(list(moved), window.height, window.width, values=values)
 
 
 @dataclass(frozen=True)

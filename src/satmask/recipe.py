@@ -43,11 +43,18 @@ class NetworkRecipe(Settings):
 
 
 class LossRecipe(Settings):
-    """The loss: one of `satmask.losses.LOSSES` and its options."""
+    """The loss: one of `satmask.losses.LOSSES`, and its options, such as `gamma`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str = Field(default="bce_dice", description="A loss of satmask.losses.")
     class_weights: tuple[float, ...] | None = Field(default=None, description="One weight a class.")
     interior: int = Field(default=0, ge=0, description="Pixels at the window's border left out of the loss.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the loss itself."""
+        return dict(self.model_extra or {})
 
 
 class ScheduleRecipe(Settings):

@@ -13,6 +13,7 @@ from satmask.datasets.dataset import Problem, Sample, place_of
 from satmask.errors import DataError
 from satmask.labels import PolygonLabels
 from satmask.legend import Legend
+from satmask.masks import decode_rle, polygonise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -180,12 +181,10 @@ def _points(ring: Any, shape: tuple[int, int]) -> np.ndarray | str:
 
 def _decode(code: dict[str, Any], shape: tuple[int, int]) -> BaseGeometry | str:
     """Polygons of a run-length code."""
-    from satmask.masks import decode_coco, polygonise
-
     if code.get("size") != list(shape):
         return f"has a run-length code of size {code.get('size')!r} in a tile of {shape[0]} × {shape[1]}"
     try:
-        return shapely.MultiPolygon(polygonise(decode_coco(code)))
+        return shapely.MultiPolygon(polygonise(decode_rle(code)))
     except (DataError, ValueError) as error:
         return f"has a run-length code that can't be decoded ({error})"
 

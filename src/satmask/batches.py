@@ -1,0 +1,158 @@
+"""Batches: windows of samples as the network wants them, images, truth and weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from satmask.augment import Augmentation, augment
+from satmask.scene import open_scene
+from satmask.windows import Window, cover, draw, draw_balanced
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from satmask.datasets.dataset import Sample
+    from satmask.survey import Survey
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How windows are read, the same in training and validation.
+
+    Attributes:
+        bands: Numbers of the bands, from 1.
+        fill: Value of each band where a pixel isn't valid.
+        low: Smallest usual value of each band, for augmentation.
+        high: Largest usual value of each band.
+    """
+
+    bands: tuple[int, ...]
+    fill: tuple[float, ...]
+    low: np.ndarray
+    high: np.ndarray
+
+    def read(
+        self, sample: Sample, window: Window, *, settings: Augmentation | None = None, seed: Sequence[int] = ()
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read one window of a sample, varied if settings are given.
+
+        Returns:
+            Image, float32, `(height, width, bands)`; truth, uint8, `(height, width, classes)`; weight, float32,
+            `(height, width)`, 0 where nothing may be learned.
+        """
+        pixels = open_scene(sample.image, self.bands).read(window)
+        truth = sample.labels.read(window)
+        image = pixels.filled(self.fill)
+        weight = (truth.labelled & pixels.valid).astype(np.float32)
+        if settings is None:
+            return image, truth.classes, weight
+        return augment(
+            image,
+            truth.classes,
+            weight,
+            settings=settings,
+            value_range=(self.low, self.high),
+            random=np.random.default_rng(list(seed)),
+            valid=pixels.valid,
+            fill=np.asarray(self.fill, np.float32),
+        )
+
+
+class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
+    """The batches of one epoch, straight from the files.
+
+    Everything about epoch `e` follows from the seed and `e`, so a run that goes on after a kill sees the same pixels.
+
+    Args:
+        survey: The samples and where their classes are.
+        reading: How windows are read.
+        settings: How much they are varied.
+        size: Side of a window, in pixels.
+        count: Windows in the epoch; rounded up to whole batches.
+        batch: Windows in a batch.
+        balanced: Whether windows are drawn so that each class is met equally often.
+        seed: Seed of the run.
+        epoch: Number of the epoch, from 0.
+        workers: Threads that read ahead.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        reading: Reading,
+        settings: Augmentation,
+        *,
+        size: int,
+        count: int,
+        batch: int,
+        balanced: bool,
+        seed: int,
+        epoch: int,
+        workers: int = 2,
+    ) -> None:
+        super().__init__(workers=workers, max_queue_size=8)
+        self.reading, self.settings, self.samples = reading, settings, survey.samples
+        self.batch, self.seeds = batch, (seed, epoch)
+        whole = math.ceil(count / batch) * batch
+        settled: dict[str, Any] = {"size": size, "count": whole, "seed": self.seeds}
+        self.draws = list(
+            draw_balanced(survey.blocks, survey.shapes, **settled) if balanced else draw(survey.shapes, **settled)
+        )
+
+    def __len__(self) -> int:
+        """Batches in the epoch."""
+        return len(self.draws) // self.batch
+
+    def __getitem__(self, step: int) -> Batch:
+        """Images, truth and weights of one batch."""
+        places = range(step * self.batch, (step + 1) * self.batch)
+        return stack([self._read(place) for place in places])
+
+    def _read(self, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        index, window = self.draws[place]
+        return self.reading.read(self.samples[index], window, settings=self.settings, seed=(*self.seeds, place))
+
+
+class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
+    """Every pixel of the samples once, in windows of one size; what hangs over an edge has weight 0.
+
+    Args:
+        samples: The validation samples.
+        reading: How windows are read.
+        size: Side of a window, in pixels.
+        batch: Windows in a batch; the last one is filled up with windows of weight 0, so that shapes never change.
+    """
+
+    def __init__(self, samples: Sequence[Sample], reading: Reading, *, size: int, batch: int) -> None:
+        super().__init__(workers=1, max_queue_size=8)
+        self.reading, self.batch, self.size = reading, batch, size
+        self.places = [
+            (sample, Window(tile.core.row, tile.core.column, size, size))
+            for sample in samples
+            for tile in cover(*sample.shape, size=size, halo=0, stride=1)
+        ]
+
+    def __len__(self) -> int:
+        """Batches over all samples."""
+        return math.ceil(len(self.places) / self.batch)
+
+    def __getitem__(self, step: int) -> Batch:
+        """Images, truth and weights of one batch."""
+        chosen = self.places[step * self.batch : (step + 1) * self.batch]
+        windows = [self.reading.read(sample, window) for sample, window in chosen]
+        image, truth, weight = windows[0]
+        empty = (np.broadcast_to(np.asarray(self.reading.fill, np.float32), image.shape), truth * 0, weight * 0)
+        return stack(windows + [empty] * (self.batch - len(windows)))
+
+
+def stack(windows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Batch:
+    """Stack windows into a batch: images `(batch, height, width, bands)`, truth and weights likewise."""
+    images, truths, weights = zip(*windows, strict=True)
+    return np.stack(images), np.stack(truths), np.stack(weights)

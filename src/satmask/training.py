@@ -1,0 +1,391 @@
+"""Training: data and a recipe in, a run folder out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+import satmask
+from satmask.batches import Reading, TrainingBatches, ValidationBatches
+from satmask.datasets import Dataset
+from satmask.datasets.dataset import refuse
+from satmask.errors import SettingError
+from satmask.losses import make_loss
+from satmask.metrics import SegmentationIoU
+from satmask.model_file import BandInfo, ModelInfo, export
+from satmask.models import build, encoder_scaling, measure_reach
+from satmask.progress import track
+from satmask.recipe import Recipe
+from satmask.run import Run, best_epoch, plateau_rate, write_text
+from satmask.survey import Survey, survey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+log = logging.getLogger("satmask.training")
+
+
+def train(
+    data: Dataset,
+    out: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    resume: bool = False,
+    skip_invalid: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Train a network and write a run folder.
+
+    The state is kept after every epoch, and an epoch follows from the seed and its number alone: a run that was killed
+    and goes on by `resume` has the same losses as one that wasn't.
+
+    Args:
+        data: The data set; without a `val` split, places are held out as the recipe says.
+        out: The run folder; new or empty, unless resuming.
+        recipe: The settings; when resuming, those of the run by default.
+        resume: Go on with the run in `out`, or begin it if there is none.
+        skip_invalid: Leave out broken tiles and annotations instead of refusing the data.
+        quiet: Show no progress.
+
+    Returns:
+        The run.
+
+    Raises:
+        DataError: If the data can't be used.
+        SettingError: If the recipe doesn't fit, or `out` holds something already.
+    """
+    run = Run(Path(out))
+    recipe = _settle(run, recipe, resume=resume)
+    data.require_sound(skip_invalid=skip_invalid)
+    data, split = data.with_validation(recipe.validation)
+    with track("Reading", sum(map(len, data.splits.values())), unit="images", quiet=quiet) as advance:
+        seen = survey(data.splits["train"], bands=recipe.bands, progress=advance)
+        held = survey(data.splits["val"], bands=seen.indexes, progress=advance)
+        advance(0, f"{len(seen.samples):,} images to train, {len(held.samples):,} to validate. {split}")
+    refuse([*seen.problems, *held.problems], skip_invalid=skip_invalid)
+    (run.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    write_text(run.recipe, recipe.model_dump_json(indent=2))
+    with _logging_to(run.folder / "train.log"):
+        log.info(split)
+        for problem in (*data.problems, *seen.problems, *held.problems):
+            log.warning(problem.what)
+        job = Job(run, recipe, data, surveys=(seen, held), split=split, quiet=quiet)
+        job.show_windows()
+        job.fit()
+        job.finish()
+    return run
+
+
+def _settle(run: Run, recipe: Recipe | None, *, resume: bool) -> Recipe:
+    """Say which recipe a run follows: a new one, or its own when it goes on."""
+    kept = Recipe.model_validate_json(run.recipe.read_text(encoding="utf-8")) if run.recipe.is_file() else None
+    if run.folder.is_dir() and any(run.folder.iterdir()) and not (resume and kept):
+        msg = f"Run folder must be new or empty, got {str(run.folder)!r}."
+        way_out = " Pass --resume to go on with it." if kept else " Name another."
+        raise SettingError(msg + way_out)
+    if kept and recipe and recipe != kept:
+        changed = [key for key in Recipe.model_fields if getattr(recipe, key) != getattr(kept, key)]
+        msg = f"Recipe must stay the same when a run goes on, got another {', '.join(changed)}. Start a new run."
+        raise SettingError(msg)
+    return kept or recipe or Recipe()
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Append what training has to say to a file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.info("satmask %s, keras %s on %s", satmask.__version__, keras.__version__, keras.backend.backend())
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+class Job:
+    """One training run at work.
+
+    Args:
+        run: Where it writes.
+        recipe: The settings.
+        data: The data set, split.
+        surveys: Surveys of the training and of the validation samples.
+        split: How the data was split, in words.
+        quiet: Show no progress.
+    """
+
+    def __init__(
+        self, run: Run, recipe: Recipe, data: Dataset, *, surveys: tuple[Survey, Survey], split: str, quiet: bool
+    ) -> None:
+        self.run, self.recipe, self.data, self.split, self.quiet = run, recipe, data, split, quiet
+        self.seen, self.held = surveys
+        self.reading = reading_of(self.seen)
+        area = sum(height * width for height, width in self.seen.shapes)
+        count = recipe.windows_per_epoch or max(round(area / recipe.window**2), 1)
+        self.count = math.ceil(count / recipe.batch) * recipe.batch
+        keras.utils.set_random_seed(recipe.seed)
+        self.network = self._build(mixed=recipe.mixed_precision)
+
+    def _build(self, *, mixed: bool = False) -> Any:
+        legend, recipe = self.data.legend, self.recipe
+        options = {"activation": legend.activation, **scaling(recipe, self.seen), **recipe.network.options}
+        if recipe.network.name == "dilated":
+            options.setdefault("window", recipe.window)
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_float16" if mixed else "float32")
+        try:
+            return build(recipe.network.name, bands=len(self.seen.bands), classes=len(legend), **options)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def batches(self, epoch: int) -> TrainingBatches:
+        """The training windows of an epoch, counted from 0."""
+        recipe = self.recipe
+        return TrainingBatches(
+            self.seen,
+            self.reading,
+            recipe.augment,
+            size=recipe.window,
+            count=self.count,
+            batch=recipe.batch,
+            balanced=recipe.sampling == "balanced",
+            seed=recipe.seed,
+            epoch=epoch,
+        )
+
+    def show_windows(self) -> None:
+        """Draw the first training windows as the network will get them, before the first step."""
+        from satmask import pictures
+
+        batches = self.batches(0)
+        parts = [batches[step] for step in range(min(math.ceil(12 / self.recipe.batch), len(batches)))]
+        images, truths, weights = (np.concatenate(column)[:12] for column in zip(*parts, strict=True))
+        figure = pictures.window_sheet(
+            list(images),
+            list(truths),
+            list(weights),
+            self.data.legend,
+            bands=pictures_bands(len(self.seen.bands)),
+            limits=display_limits(self.seen),
+            title="Training windows, augmented, as the network gets them",
+        )
+        pictures.save(figure, self.run.folder / "augmented.png")
+
+    def compile(self) -> None:
+        """Give the network its loss, metric and optimiser."""
+        recipe, legend = self.recipe, self.data.legend
+        network = self.network
+        steps = self.count // recipe.batch * recipe.epochs
+        rate: Any = recipe.learning_rate
+        if recipe.schedule.name == "cosine":
+            warmup = round(steps * recipe.schedule.warmup)
+            rate = keras.optimizers.schedules.CosineDecay(
+                0.0 if warmup else rate,
+                max(steps - warmup, 1),
+                warmup_target=rate if warmup else None,
+                warmup_steps=warmup,
+            )
+        loss = make_loss(
+            recipe.loss.name,
+            activation=legend.activation,
+            class_weights=recipe.loss.class_weights,
+            interior=recipe.loss.interior,
+            **recipe.loss.options,
+        )
+        network.compile(
+            optimizer=keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
+            loss=loss,
+            weighted_metrics=[SegmentationIoU(classes=len(legend), activation=legend.activation)],
+            jit_compile=recipe.compile,
+        )
+
+    def fit(self) -> None:
+        """Train epoch after epoch, from where the run stands."""
+        self.compile()
+        history = self._restore()
+        checking = ValidationBatches(self.held.samples, self.reading, size=self.recipe.window, batch=self.recipe.batch)
+        for epoch in range(len(history), self.recipe.epochs):
+            if self.recipe.stop_after and epoch - best_epoch(history) >= self.recipe.stop_after:
+                log.info("No better validation IoU in %d epochs: stopped.", self.recipe.stop_after)
+                break
+            if self.recipe.schedule.name == "plateau":
+                self.network.optimizer.learning_rate = plateau_rate(self.recipe, history)
+            history.append(self._epoch(epoch, checking))
+            self._keep(history)
+
+    def _epoch(self, epoch: int, checking: ValidationBatches) -> dict[str, float]:
+        reseed(self.network, (self.recipe.seed, epoch))
+        begun = time.perf_counter()
+        with track(f"Epoch {epoch + 1}/{self.recipe.epochs}", self.count, unit="images", quiet=self.quiet) as advance:
+            watch = _Watch(advance, self.recipe.batch)
+            result = self.network.fit(
+                self.batches(epoch), epochs=1, validation_data=checking, shuffle=False, verbose=0, callbacks=[watch]
+            ).history
+            row = {key: float(values[-1]) for key, values in result.items()}
+            text = (
+                f"loss {row['loss']:.4f} IoU {row['iou']:.4f} | validation {row['val_loss']:.4f} {row['val_iou']:.4f}"
+            )
+            advance(0, text)
+        row |= {
+            "epoch": epoch + 1,
+            "learning_rate": float(self.network.optimizer.learning_rate),
+            "images_per_s": self.count / watch.seconds,
+            "seconds": time.perf_counter() - begun,
+        }
+        log.info("epoch %d: %s", epoch + 1, text)
+        return row
+
+    def _restore(self) -> list[dict[str, float]]:
+        """Load the newest state; history beyond it belongs to an epoch that was not kept."""
+        epochs = self.run.checkpoints
+        if not epochs:
+            return []
+        history = self.run.history[: epochs[-1]]
+        self.network.optimizer.build(self.network.trainable_variables)
+        self.network.load_weights(self.run.checkpoint(epochs[-1]))
+        log.info("Going on after epoch %d", epochs[-1])
+        return history
+
+    def _keep(self, history: list[dict[str, float]]) -> None:
+        """Write history, then the state under its final name: a kill in between repeats one epoch at most."""
+        epoch = len(history)
+        self.run.write_history(history)
+        target = self.run.checkpoint(epoch)
+        temporary = target.with_name(f".part-{target.name}")
+        self.network.save_weights(temporary, overwrite=True)
+        temporary.replace(target)
+        for old in set(self.run.checkpoints) - {epoch, best_epoch(history)}:
+            self.run.checkpoint(old).unlink()
+
+    def finish(self) -> None:
+        """Write the best network as model.keras and model.onnx, then score it and write the report."""
+        from satmask.run_report import report_run
+
+        history = self.run.history
+        best = best_epoch(history)
+        network = self._build()
+        network.load_weights(self.run.checkpoint(best))
+        network.save(self.run.folder / "model.keras")
+        info = self.describe(network, history[best - 1])
+        write_text(self.run.folder / "model.json", info.model_dump_json(indent=2))
+        export_run(self.run, network, info)
+        report_run(self.run, self.data, self.held, self.split, quiet=self.quiet)
+
+    def describe(self, network: Any, row: Mapping[str, float]) -> ModelInfo:
+        """What the model file says about a network."""
+        reach = measure_reach(network)
+        seen, recipe = self.seen, self.recipe
+        gsd_m = recipe.gsd_m or seen.gsd_m
+        return ModelInfo(
+            legend=self.data.legend,
+            bands=tuple(BandInfo(name=name) for name in seen.bands),
+            dtype=str(seen.dtype),
+            value_range=tuple(zip(seen.smallest.tolist(), seen.largest.tolist(), strict=True)),
+            gsd_m=gsd_m,
+            fill=self.reading.fill,
+            stride=reach.stride,
+            halo=reach.halo,
+            local=reach.local,
+            activation=self.data.legend.activation,
+            network=recipe.network.name,
+            options=recipe.network.options,
+            training={
+                "data": self.data.root.resolve().name,
+                "layout": self.data.layout,
+                "images": len(seen.samples),
+                "validation_images": len(self.held.samples),
+                "split": self.split,
+                "seed": recipe.seed,
+                "epoch": int(row["epoch"]),
+                "val_iou": round(row["val_iou"], 4),
+            },
+        )
+
+
+def export_run(run: Run, network: Any, info: ModelInfo) -> None:
+    """Export the model file; by a process of its own where Keras runs on another backend than TensorFlow."""
+    if keras.backend.backend() == "tensorflow":
+        export(network, run.model, info)
+        return
+    code = (
+        "import sys, keras; from satmask.model_file import ModelInfo, export; from pathlib import Path; "
+        "run = Path(sys.argv[1]); info = ModelInfo.model_validate_json((run / 'model.json').read_text()); "
+        "export(keras.saving.load_model(run / 'model.keras', compile=False), run / 'model.onnx', info)"
+    )
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
+    subprocess.run([sys.executable, "-c", code, str(run.folder)], check=True, env=environment)  # noqa: S603  # our own code
+
+
+def reading_of(seen: Survey) -> Reading:
+    """How to read windows of surveyed data: nodata becomes the mean, which normalises to about 0 as padding does."""
+    whole = seen.dtype.kind in "ui"
+    fill = tuple(float(round(value)) if whole else float(value) for value in seen.mean)
+    return Reading(seen.indexes, fill, low=seen.smallest, high=seen.largest)
+
+
+def scaling(recipe: Recipe, seen: Survey) -> dict[str, Any]:
+    """Scale and offset of the network's normalisation: to mean 0 and deviation 1 a band.
+
+    An encoder that starts from ImageNet weights gets 8-bit RGB the way they were trained.
+    """
+    options = recipe.network.options
+    if recipe.network.name == "encoder" and options.get("weights") and seen.dtype == np.uint8 and len(seen.bands) == 3:
+        scale, offset = encoder_scaling(options.get("encoder", "MobileNetV2"))
+        return {"scale": scale, "offset": offset}
+    deviation = np.where(seen.deviation > 0, seen.deviation, 1.0)
+    return {"scale": (1 / deviation).tolist(), "offset": (-seen.mean / deviation).tolist()}
+
+
+def display_limits(seen: Survey) -> tuple[Any, Any] | None:
+    """Values shown as black and white in pictures; None for 8-bit images, which are shown as they are."""
+    return None if seen.dtype == np.uint8 else (seen.low, seen.high)
+
+
+def pictures_bands(count: int) -> tuple[int, int, int]:
+    """Positions of the bands shown as red, green and blue."""
+    if count == 8:
+        return 4, 2, 1  # WorldView's eight bands
+    return (0, 1, 2) if count >= 3 else (0, 0, 0)
+
+
+def reseed(network: Any, seed: tuple[int, int]) -> None:
+    """Set the random state of noise and dropout layers from the epoch, so that a resumed epoch draws the same."""
+    for place, layer in enumerate(network._flatten_layers()):  # noqa: SLF001  # Keras has no public walk over all layers
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            fresh = np.random.default_rng([*seed, place]).integers(2**31, size=2)
+            generator.state.assign(fresh.astype("uint32"))
+
+
+class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Tell the progress bar about each step, and time the steps without the compilation of the first."""
+
+    def __init__(self, advance: Any, batch: int) -> None:
+        super().__init__()
+        self.advance, self.batch, self.seconds, self._begun = advance, batch, 0.0, 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Start the clock."""
+        del epoch, logs
+        self._begun = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Advance by a batch."""
+        del batch
+        self.seconds = time.perf_counter() - self._begun
+        logs = logs or {}
+        self.advance(self.batch, f"loss {float(logs.get('loss', 0)):.4f} IoU {float(logs.get('iou', 0)):.4f}")
