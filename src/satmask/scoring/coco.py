@@ -78,9 +78,9 @@ def score_coco(predictions: Json, truth: Json, *, keep_best: bool = False) -> Co
     References:
         Lin et al., "Microsoft COCO: Common Objects in Context", 2014, https://arxiv.org/abs/1405.0312
     """
-    tiles, cleaned = _clean_truth(_load(truth, "Truth"))
+    tiles, cleaned = _clean_truth(read_json(truth, "Truth"))
     categories = {entry["id"] for entry in cleaned["categories"]}
-    detections = check_detections(_load(predictions, "Predictions"), tiles, categories, keep_best=keep_best)
+    detections = check_detections(read_json(predictions, "Predictions"), tiles, categories, keep_best=keep_best)
     precision, recall = _evaluate(cleaned, detections)
     truths = sum(not entry["iscrowd"] for entry in cleaned["annotations"])
     counted = sum(min(count, MOST_DETECTIONS) for count in Counter(_keys(detections)).values())
@@ -167,7 +167,7 @@ def _clean_truth(content: Any) -> tuple[dict[int, tuple[int, int]], dict[str, An
 
     Annotations are numbered anew from 1: evaluators take id 0 for "unmatched", and ids need not be unique in the wild.
     """
-    if not isinstance(content, Mapping) or not all(
+    if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list | tuple) for key in ("images", "categories", "annotations")
     ):
         msg = f"Truth must be a dict of images, categories and annotations, got {content!r:.60}."
@@ -180,22 +180,23 @@ def _clean_truth(content: Any) -> tuple[dict[int, tuple[int, int]], dict[str, An
     known = frozenset(categories)
     annotations = []
     for index, entry in enumerate(content["annotations"]):
-        name = f"Annotation {entry.get('id', f'at place {index}') if isinstance(entry, Mapping) else index}"
+        name = f"Annotation {entry.get('id', f'at place {index}') if isinstance(entry, dict) else index}"
         kept = _clean_object(entry, name, tiles, known)
         annotations.append(kept | {"id": index + 1, "iscrowd": int(bool(entry.get("iscrowd", 0))), "area": 1.0})
+    named = [{"id": id_, "name": str(id_)} for id_ in categories]
     images = [{"id": id_, "height": height, "width": width, "file_name": ""} for id_, (height, width) in tiles.items()]
-    return tiles, {"images": images, "categories": [{"id": id_} for id_ in categories], "annotations": annotations}
+    return tiles, {"images": images, "categories": named, "annotations": annotations}
 
 
-def tile_sizes(truth: Mapping[str, Any]) -> dict[int, tuple[int, int]]:
+def tile_sizes(truth: Any) -> dict[int, tuple[int, int]]:
     """Find `(height, width)` of each tile of an annotation file, by image id.
 
     Raises:
         DataError: If a size is missing or impossible, or an id occurs twice.
     """
     tiles: dict[int, tuple[int, int]] = {}
-    for index, entry in enumerate(truth["images"]):
-        name = f"Tile {entry.get('file_name', index) if isinstance(entry, Mapping) else index}"
+    for index, entry in enumerate(_key(truth, "images", "Truth")):
+        name = f"Tile {entry.get('file_name', index) if isinstance(entry, dict) else index}"
         id_, height, width = (_integer(entry, key, name) for key in ("id", "height", "width"))
         if not (0 < height <= FARTHEST_PX and 0 < width <= FARTHEST_PX):
             msg = f"{name} must have sides of 1 to {FARTHEST_PX} pixels, got {height} × {width}."
@@ -219,7 +220,7 @@ def _clean_object(
         msg = f"{name} must have a category of {sorted(categories)}, got {category_id} in tile {image_id}."
         raise DataError(msg)
     segmentation = _key(entry, "segmentation", name)
-    if isinstance(segmentation, Mapping):
+    if isinstance(segmentation, dict):
         problem = _rle_problem(segmentation, tiles[image_id])
     else:
         problem = _rings_problem(segmentation)
@@ -275,8 +276,8 @@ def _rle_problem(code: Mapping[str, Any], size: tuple[int, int]) -> str:
 
 
 def _key(entry: Any, key: str, name: str) -> Any:
-    if not isinstance(entry, Mapping) or key not in entry:
-        found = ", ".join(map(str, entry)) if isinstance(entry, Mapping) else repr(entry)[:40]
+    if not isinstance(entry, dict) or key not in entry:
+        found = ", ".join(map(str, entry)) if isinstance(entry, dict) else repr(entry)[:40]
         msg = f"{name} must have a {key}, got {found or 'nothing'}."
         raise DataError(msg)
     return entry[key]
@@ -284,13 +285,20 @@ def _key(entry: Any, key: str, name: str) -> Any:
 
 def _integer(entry: Any, key: str, name: str) -> int:
     value = _key(entry, key, name)
+    if type(value) is int:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer) or value != value // 1:
         msg = f"{name} must have a whole number as {key}, got {value!r:.40}."
         raise DataError(msg)
     return int(value)
 
 
-def _load(source: Json, what: str) -> Any:
+def read_json(source: Json, what: str) -> Any:
+    """Read a JSON file; content that is loaded already passes through.
+
+    Raises:
+        DataError: If the file can't be read; `what` says what it was to be.
+    """
     if not isinstance(source, str | Path):
         return source
     path = Path(source)
