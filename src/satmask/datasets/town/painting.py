@@ -10,8 +10,8 @@ import numpy as np
 from affine import Affine
 from rasterio.features import rasterize
 
-from satmask.datasets.town.blocks import Surface
 from satmask.datasets.town.buildings import FLAT, HIP, Building
+from satmask.datasets.town.ground import Surface
 from satmask.datasets.town.light import Sun, noise, shadows
 from satmask.datasets.town.materials import MATERIALS, ROUGHNESS, material
 from satmask.datasets.town.planting import WAVES, Car, Crown
@@ -165,12 +165,10 @@ def _paint_parts(maps: Maps, buildings: Sequence[Building], layer: int, sun: Sun
     height = ((np.array([part.eave_m for part in parts], np.float32)[here] + rise) * 100).astype(np.uint16)
     slope_u, slope_v = np.where(hipped, -np.sign(u) * pitch, 0), np.where(hipped, 0, -np.sign(v) * pitch)
     shade = sun.on_slope(slope_u * rows[2] - slope_v * rows[3], slope_u * rows[3] + slope_v * rows[2])
-    edge = np.minimum(inward_u, inward_v)
+    pitched, edge = kind != FLAT, np.minimum(inward_u, inward_v)
+    shade *= _courses(pitched, edge, u, v)
     ridge = np.where(kind == HIP, np.minimum(np.abs(inward_u - inward_v), np.abs(v)), np.abs(v))
-    pitched = kind != FLAT
-    shade *= np.where(pitched & (ridge < 0.22), 1.12, 1.0) * np.where(pitched & (edge < 0.25), 0.88, 1.0)
-    shade *= np.where(pitched, 1 + 0.045 * np.sin(2 * np.pi * v / 0.9) + 0.03 * np.sin(u * 1.7 + here), 1.0)
-    shade *= np.where(~pitched & (edge < 0.45), 1.3, 1.0)
+    shade *= np.where(pitched & (ridge < 0.22), 1.12, 1.0)
     height = np.where(~pitched & (edge < 0.35), height + 60, height).astype(np.uint16)
     seen = height >= maps.height_cm[spots] if layer else np.ones(len(here), np.bool_)
     where = spots[0][seen], spots[1][seen]
@@ -178,6 +176,12 @@ def _paint_parts(maps: Maps, buildings: Sequence[Building], layer: int, sun: Sun
     maps.material[where] = np.array([material(building.material) for building in buildings], np.uint8)[here][seen]
     maps.shade[where] = (tone * shade)[seen]
     maps.height_cm[where] = height[seen]
+
+
+def _courses(pitched: np.ndarray, edge: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Brightness of what runs along a roof: courses of tiles and dark gutters, or the light rim of a flat roof."""
+    tiles = (1 + 0.045 * np.sin(2 * np.pi * v / 0.9) + 0.03 * np.sin(u * 1.7)) * np.where(edge < 0.25, 0.88, 1.0)
+    return np.asarray(np.where(pitched, tiles, np.where(edge < 0.45, 1.3, 1.0)), np.float32)
 
 
 def _paint_cars(maps: Maps, cars: Sequence[Car]) -> None:

@@ -10,13 +10,15 @@ import shapely
 import shapely.ops
 from shapely.geometry import LineString, Point, Polygon, box
 
-from satmask.datasets.town import blocks, planting
+from satmask.datasets.town import planting
+from satmask.datasets.town.blocks import fill
+from satmask.datasets.town.buildings import street_style
+from satmask.datasets.town.ground import Surface, farm, green
 from satmask.datasets.town.streets import bent_grid, blob, faces, lines_of, mitred, polygons_of, wandering
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-    from satmask.datasets.town.blocks import Surface
     from satmask.datasets.town.buildings import Building
 
 MARGIN_M = 60.0
@@ -122,9 +124,9 @@ def _add_district(plan: Plan, random: np.random.Generator, face: Polygon, *, dis
     turn = angle + float(random.choice([0.0, 0.0, random.uniform(0.2, 1.2)]))
     for part in polygons_of(ground):
         if kind == "fields":
-            blocks.farm(plan, random, part, turn)
+            farm(plan, random, part, turn)
         elif kind in {"wood", "park"}:
-            blocks.green(plan, random, part, wood=kind == "wood")
+            green(plan, random, part, wood=kind == "wood")
         else:
             _add_streets(plan, random, part, kind=kind, turn=turn)
 
@@ -140,10 +142,10 @@ def _add_streets(plan: Plan, random: np.random.Generator, part: Polygon, *, kind
     # A street that only follows the edge of its district would run beside the next road.
     lines = [piece for piece in pieces if piece.intersection(inner).length > 0.5 * piece.length]
     plan.centre_lines += [(line, STREET_M) for line in lines]
-    style = blocks.street_style(random)
+    style = street_style(random)
     for block in faces(part, lines):
         for inner in polygons_of(mitred(block, -STREET_M / 2 - WALK_M)):
-            blocks.fill(plan, random, inner, kind=kind, style=style)
+            fill(plan, random, inner, kind=kind, style=style)
 
 
 def _add_roads(plan: Plan, random: np.random.Generator) -> None:
@@ -152,19 +154,19 @@ def _add_roads(plan: Plan, random: np.random.Generator) -> None:
     network = shapely.union_all(pieces).buffer(3.5, quad_segs=4).buffer(-3.5, quad_segs=4)
     plan.roads = network.intersection(plan.area)
     walks = plan.roads.buffer(WALK_M, quad_segs=3)
-    plan.ground.insert(0, blocks.Surface(walks.buffer(1.6), "grass"))
-    plan.ground += [blocks.Surface(piece, name) for piece, name in _banks(plan, random)]
-    plan.ground += [blocks.Surface(piece, "shallow water") for piece in polygons_of(plan.water)]
-    plan.ground += [blocks.Surface(piece, "water") for piece in polygons_of(plan.water.buffer(-1.2))]
-    plan.ground += [blocks.Surface(piece, "water", 0.9) for piece in polygons_of(plan.water.buffer(-4.5))]
-    plan.ground += [blocks.Surface(piece, "concrete", 0.88) for piece in polygons_of(walks)]
-    plan.over += [blocks.Surface(piece, "concrete") for piece in polygons_of(plan.roads)]
-    plan.over += [blocks.Surface(piece, "asphalt") for piece in polygons_of(plan.roads.buffer(-0.25))]
+    plan.ground.insert(0, Surface(walks.buffer(1.6), "grass"))
+    plan.ground += [Surface(piece, name) for piece, name in _banks(plan, random)]
+    plan.ground += [Surface(piece, "shallow water") for piece in polygons_of(plan.water)]
+    plan.ground += [Surface(piece, "water") for piece in polygons_of(plan.water.buffer(-1.2))]
+    plan.ground += [Surface(piece, "water", 0.9) for piece in polygons_of(plan.water.buffer(-4.5))]
+    plan.ground += [Surface(piece, "concrete", 0.88) for piece in polygons_of(walks)]
+    plan.over += [Surface(piece, "concrete") for piece in polygons_of(plan.roads)]
+    plan.over += [Surface(piece, "asphalt") for piece in polygons_of(plan.roads.buffer(-0.25))]
     for line, width in sorted(plan.centre_lines, key=lambda street: street[1]):
         wear = float(random.normal(1.0, 0.1))
         name = "old asphalt" if random.random() < 0.35 else "asphalt"
         lane = line.buffer(width / 2 - 0.3, quad_segs=2, cap_style="flat").intersection(plan.roads)
-        plan.over += [blocks.Surface(piece, name, wear) for piece in polygons_of(lane)]
+        plan.over += [Surface(piece, name, wear) for piece in polygons_of(lane)]
     crossings = _crossings(plan)
     for line, width in plan.centre_lines:
         if width == MAIN_M or random.random() < 0.25:
@@ -198,4 +200,4 @@ def _markings(line: LineString, crossings: BaseGeometry, *, solid: bool) -> list
         starts = np.arange(2, line.length - 4, 6.0)
         stripes = [shapely.ops.substring(line, start, start + 3) for start in starts]
     drawn = shapely.union_all(stripes).difference(crossings).buffer(0.11, quad_segs=1, cap_style="flat")
-    return [blocks.Surface(drawn, "road paint")] if not drawn.is_empty else []
+    return [Surface(drawn, "road paint")] if not drawn.is_empty else []
