@@ -217,7 +217,7 @@ def test_panels_agree_in_size_and_with_their_key(data, random):
     drawn = pictures.panels(Example(rgb, truth, np.roll(truth, 3, axis=0)), BUILDING, side=500)
     assert list(drawn) == ["image", "truth", "prediction", "error"]
     assert {picture.shape for picture in drawn.values()} == {(512, 512, 3)}
-    seen = [kind for kind, colour in pictures.panel_key(BUILDING).items() if count(drawn["error"], colour)]
+    seen = [kind for kind, colour in pictures.panel_key(BUILDING) if count(drawn["error"], colour)]
     assert seen == ["true positive", "false positive", "false negative"]
 
 

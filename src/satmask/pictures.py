@@ -326,13 +326,11 @@ def panels(example: Example, legend: Legend, *, side: int = 480) -> dict[str, np
     }
 
 
-def panel_key(legend: Legend) -> dict[str, str]:
-    """Name the colours of `panels`: `#RRGGBB` of each class and of each kind of error."""
-    classes = {entry.name: entry.colour for entry in legend}
-    if legend.exclusive:
-        return classes | {"wrong": WRONG}
-    kinds = list(ERRORS)[: 3 if len(legend) == 1 else 4]
-    return classes | {kind: ERRORS[kind] for kind in kinds}
+def panel_key(legend: Legend) -> list[tuple[str, str]]:
+    """Name the colours of `panels`: name and `#RRGGBB` of each class, then of each kind of error."""
+    kinds = ERRORS if len(legend) > 1 else {kind: ERRORS[kind] for kind in list(ERRORS)[:3]}
+    errors = [("wrong", WRONG)] if legend.exclusive else list(kinds.items())
+    return [(entry.name, entry.colour) for entry in legend] + errors
 
 
 # ---- sheets of pictures ----------------------------------------------------------------------------------------------
@@ -369,16 +367,20 @@ def comparison_sheet(examples: Sequence[Example], legend: Legend, *, title: str 
         msg = "Comparison must show at least one example, got none."
         raise SettingError(msg)
     ratios = [max(example.rgb.shape[0] / example.rgb.shape[1], 0.2) for example in examples]
-    lines = max(len(_wrapped(example.title, 26).splitlines()) for example in examples)
+    # Titles stand upright beside their rows, about 14 letters an inch, so a low row breaks its title more often.
+    titles = [
+        _wrapped(example.title, max(int(24 * min(ratio, 2)), 8))
+        for example, ratio in zip(examples, ratios, strict=True)
+    ]
+    lines = max(len(title.splitlines()) for title in titles)
     panel = (SHEET - 0.1 - 0.15 * lines) / 4 - 0.06
-    figure = _figure(SHEET, panel * sum(ratios) + 0.06 * len(ratios) + 0.55 + 0.3 * bool(title))
+    figure = _figure(SHEET, panel * sum(ratios) + 0.06 * len(ratios) + 0.26, title=title, key=panel_key(legend))
     axes = figure.subplots(len(examples), 4, squeeze=False, gridspec_kw={"height_ratios": ratios})
     for index, example in enumerate(examples):
         for axis, (name, picture) in zip(axes[index], panels(example, legend).items(), strict=True):
             _show(axis, picture)
             axis.set_title(name.capitalize() if index == 0 else "", fontsize=TEXT, color=INK, pad=4)
-        axes[index, 0].set_ylabel(_wrapped(example.title, 26), fontsize=SMALL, color=INK)
-    _finish(figure, title, panel_key(legend))
+        axes[index, 0].set_ylabel(titles[index], fontsize=SMALL, color=INK)
     return figure
 
 
@@ -427,9 +429,9 @@ def window_sheet(
         drawn = overlay(_smooth(rgb, factor), _repeat(np.asarray(truth), factor), legend, alpha=0.15)
         tiles.append(hatch(drawn, _repeat(np.asarray(weight).reshape(rgb.shape[:2]) <= 0, factor)))
     mosaic = _mosaic(tiles, min(columns, len(tiles)))
-    figure = _figure(SHEET, SHEET * mosaic.shape[0] / mosaic.shape[1] + 0.3 + 0.3 * bool(title))
+    key = [(entry.name, entry.colour) for entry in legend]
+    figure = _figure(SHEET, SHEET * mosaic.shape[0] / mosaic.shape[1], title=title, key=key)
     _show(figure.subplots(), mosaic, frame=False)
-    _finish(figure, title, {entry.name: entry.colour for entry in legend})
     return figure
 
 
@@ -460,20 +462,20 @@ def polygons_over(
     height, width = rgb.shape[:2]
     if areas_m2 is None and gsd_m is not None:
         areas_m2 = [polygon.area * gsd_m**2 for polygon in polygons]
+    chosen = [[at for at, id_ in enumerate(ids) if id_ == entry.id] for entry in legend]
+    key = []
+    for entry, drawn in zip(legend, chosen, strict=True):
+        area = "" if areas_m2 is None else f" · {_area(sum(areas_m2[at] for at in drawn))}"
+        key.append((f"{entry.name}: {len(drawn):,}{area}", entry.colour))
     across = min(SHEET, 8.5 * width / height)
-    figure = _figure(max(across, 3.2), across * height / width + 0.32 + 0.3 * bool(title))
+    figure = _figure(max(across, 3.2), across * height / width, title=title, key=key)
     axis = figure.subplots()
     _show(axis, _at_most(rgb, 1600), extent=(0, width, height, 0))
-    key = {}
-    for entry in legend:
-        chosen = [index for index, id_ in enumerate(ids) if id_ == entry.id]
-        _draw_polygons(axis, [polygons[index] for index in chosen], entry.colour)
-        area = None if areas_m2 is None else sum(areas_m2[index] for index in chosen)
-        key[f"{entry.name}: {len(chosen):,}" + ("" if area is None else f" · {_area(area)}")] = entry.colour
+    for entry, drawn in zip(legend, chosen, strict=True):
+        _draw_polygons(axis, [polygons[at] for at in drawn], entry.colour)
     axis.set(xlim=(0, width), ylim=(height, 0))
     if gsd_m is not None:
         _scale_bar(axis, width, height, gsd_m)
-    _finish(figure, title, key)
     return figure
 
 
@@ -501,7 +503,8 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     shown = {"Loss": "loss", "IoU": overlap, "Learning rate": "learning_rate"}
     shown = {title: name for title, name in shown.items() if name in series}
     ratios = [1 if title == "Learning rate" else 3 for title in shown]
-    figure = _figure(CHART, 0.75 * sum(ratios) + 0.55)
+    key = [("training", TRAINING), ("validation", VALIDATION)] if "val_loss" in series else []
+    figure = _figure(CHART, 0.75 * sum(ratios) + 0.25, key=key)
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": ratios})[:, 0]
     epochs = np.arange(1, len(series["loss"]) + 1)
     best = _best_epoch(series, overlap)
@@ -511,9 +514,8 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         axis.axvline(best + 1, color=BEST, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     _mark_best(axes[list(shown).index("IoU") if "IoU" in shown else 0], series, overlap or "loss", best)
     axes[-1].set_xlabel("Epoch", fontsize=TEXT, color=INK)
+    axes[-1].set_xlim(0.5 - len(epochs) / 50, len(epochs) + 0.5 + len(epochs) / 50)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    if "val_loss" in series:
-        _finish(figure, "", {"training": TRAINING, "validation": VALIDATION})
     return figure
 
 
@@ -575,7 +577,8 @@ def score_bars(
         raise SettingError(msg)
     fills = colours or dict(zip(kinds, (TRAINING, VALIDATION, "#2A9D78", "#B56BA5", "#8A8F98") * 9, strict=False))
     thick = 0.8 / len(kinds)
-    figure = _figure(CHART, len(table) * max(0.2 * len(kinds), 0.3) + 0.7 + 0.3 * (len(kinds) > 1))
+    key = [(kind, fills.get(kind, TRAINING)) for kind in kinds] if len(kinds) > 1 else []
+    figure = _figure(CHART, len(table) * max(0.2 * len(kinds), 0.3) + 0.5, key=key)
     axis = figure.subplots()
     for at, (name, row) in enumerate(table.items()):
         for index, kind in enumerate(kinds):
@@ -588,8 +591,6 @@ def score_bars(
     axis.set(xlim=(0, 1.14), ylim=(len(table) - 0.5, -0.5), xticks=np.linspace(0, 1, 6))
     _dress(axis, "")
     axis.grid(visible=False, axis="y")
-    if len(kinds) > 1:
-        _finish(figure, "", {kind: fills.get(kind, TRAINING) for kind in kinds})
     return figure
 
 
@@ -730,12 +731,22 @@ def _mosaic(tiles: Sequence[npt.NDArray[np.uint8]], columns: int) -> npt.NDArray
     return sheet
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, *, title: str = "", key: Sequence[tuple[str, str]] = ()) -> Figure:
+    """Begin a figure with a body of the given inches, and room for a title above and the colours' names below."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    rows = -(-len(key) // _key_columns(width, key)) if key else 0
+    size = (width, height + 0.3 * bool(title) + (0.1 + 0.19 * rows if rows else 0))
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
+    _finish(figure, title, key)
     return figure
+
+
+def _key_columns(width: float, key: Sequence[tuple[str, str]]) -> int:
+    """How many names of colours fit side by side."""
+    longest = max(len(name) for name, _ in key)
+    return min(max(int(width * 72 / (SMALL * (0.56 * longest + 3.2))), 1), len(key))
 
 
 def _plain(text: str) -> str:
@@ -755,21 +766,19 @@ def _show(axis: Axes, rgb: npt.NDArray[np.uint8], *, frame: bool = True, **setti
     axis.spines[:].set(visible=frame, color=BEST, linewidth=0.5)
 
 
-def _finish(figure: Figure, title: str, key: Mapping[str, str]) -> None:
+def _finish(figure: Figure, title: str, key: Sequence[tuple[str, str]]) -> None:
     """Put the title above, and the colours with their names below, in as many columns as fit."""
     from matplotlib.patches import Patch
 
     if title:
         figure.suptitle(_wrapped(title, int(figure.get_figwidth() * 11)), fontsize=TEXT + 1.5, color=INK)
-    patches = [
-        Patch(facecolor=colour, edgecolor=BEST, linewidth=0.5, label=_plain(name)) for name, colour in key.items()
-    ]
-    longest = max(len(name) for name in key)
-    columns = max(int(figure.get_figwidth() * 72 / (SMALL * (0.56 * longest + 3.2))), 1)
+    patches = [Patch(facecolor=colour, edgecolor=BEST, linewidth=0.5, label=_plain(name)) for name, colour in key]
+    if not key:
+        return
     figure.legend(
         handles=patches,
         loc="outside lower center",
-        ncols=min(columns, len(key)),
+        ncols=_key_columns(figure.get_figwidth(), key),
         fontsize=SMALL,
         frameon=False,
         labelcolor=INK,
