@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -162,7 +163,11 @@ def open_engine(path: str | Path, *, engine: EngineName = "auto", threads: int |
         what = f"satmask[{extra}]" if extra else name
         msg = f"Engine {name!r} must be installed, got no such package. Run pip install '{what}'."
         raise InstallError(msg)
-    kinds = {"onnxruntime": OnnxRuntimeEngine, "openvino": OpenVinoEngine, "keras": KerasEngine}
+    kinds: dict[str, Callable[[Path, ModelInfo, int | None], Engine]] = {
+        "onnxruntime": OnnxRuntimeEngine,
+        "openvino": OpenVinoEngine,
+        "keras": KerasEngine,
+    }
     return kinds[name](path, info, threads)
 
 

@@ -80,7 +80,7 @@ class ModelInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     legend: Annotated[
         Legend,
         BeforeValidator(lambda value: value if isinstance(value, Legend) else Legend.from_dict(value)),
@@ -263,7 +263,7 @@ def check_parity(network: Any, path: str | Path, info: ModelInfo, *, tolerance: 
 def _load(path: Path) -> onnx.ModelProto:
     """Parse the file, leaving external data alone."""
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # ships no types
 
     try:
         size = path.stat().st_size

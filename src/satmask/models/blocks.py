@@ -106,6 +106,17 @@ def check_widths(what: str, widths: Any, *, least: int = 1) -> None:
         check_count(f"Every entry of {what.lower()}", width)
 
 
+def copy_layer(layer: Any, **changes: Any) -> Any:
+    """Make a layer anew from its settings, with some of them changed where it has them; weights stay behind.
+
+    Bare operations, which `x + y` leaves in a graph, hold nothing and are given back as they are.
+    """
+    if not isinstance(layer, layers.Layer):
+        return layer
+    config = layer.get_config()
+    return type(layer).from_config(config | {key: value for key, value in changes.items() if key in config})
+
+
 def _per_band(what: str, value: Scaling, bands: int) -> float | list[float]:
     """The setting as a number or a list of one number a band, checked."""
     numbers = [float(entry) for entry in value] if isinstance(value, Sequence) else [float(value)]

@@ -17,6 +17,7 @@ import keras
 import onnx
 
 from satmask.errors import InstallError, ModelError
+from satmask.models.blocks import copy_layer
 
 INPUT, OUTPUT = "image", "probabilities"
 
@@ -53,10 +54,10 @@ def convert_saved(source: str, target: str) -> None:
 
 def as_float32(network: Any) -> Any:
     """Copy a network trained in mixed precision to plain float32; others are given back as they are."""
-    if all(layer.dtype_policy.compute_dtype == "float32" for layer in network.layers):
+    if all(getattr(layer, "compute_dtype", "float32") == "float32" for layer in network.layers):
         return network
     copy = keras.models.clone_model(
-        network, clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+        network, clone_function=lambda layer: copy_layer(layer, dtype="float32"), recursive=True
     )
     copy.set_weights(network.get_weights())
     return copy

@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from satmask.errors import SettingError
+from satmask.models.blocks import copy_layer
 
 # Layers that see the whole image at once: a window of it can't tell what they would say.
 _GLOBAL = (
@@ -115,7 +116,7 @@ def measure_stride(network: Any) -> int:
     if shapes[-1][1] != side:
         msg = f"Network output must have the sides of its input, got {shapes[-1][1]} for {side}."
         raise SettingError(msg)
-    return 2 ** round(np.log2(side / min(sides)))
+    return int(2 ** round(np.log2(side / min(sides))))
 
 
 def _outputs(layer: Any) -> list[Any]:
@@ -128,7 +129,7 @@ def _all_layers(network: Any) -> list[Any]:
     return [layer for layer in network.layers if not isinstance(layer, layers.InputLayer)]
 
 
-class _Same(layers.Layer):
+class _Same(layers.Layer):  # type: ignore[misc] # Keras ships no types
     """Give back what it is given, whatever else it is called with."""
 
     def call(self, x: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG002 - what layers are called with
@@ -142,18 +143,28 @@ def _step(x: Any) -> Any:
 
 
 def _silhouette(network: Any) -> Any:
-    """Copy a network so that it shows what its output depends on; see `measure_reach`."""
-    copy = keras.models.clone_model(network, clone_function=_silhouette_layer)
+    """Copy a network so that it shows what its output depends on; see `measure_reach`.
+
+    All filters of a layer would show the same, so one is enough wherever the graph can be built with one.
+    """
+    try:
+        copy = keras.models.clone_model(
+            network, clone_function=lambda x: _silhouette_layer(x, one=True), recursive=True
+        )
+    except (ValueError, TypeError):
+        copy = keras.models.clone_model(network, clone_function=_silhouette_layer, recursive=True)
     copy.set_weights([np.zeros(w.shape) if w.name == "bias" else np.ones(w.shape) for w in copy.weights])
     return copy
 
 
-def _silhouette_layer(layer: Any) -> Any:
-    """Copy a layer for `_silhouette`."""
+def _silhouette_layer(layer: Any, *, one: bool = False) -> Any:
+    """Copy a layer for `_silhouette`, with one filter on request."""
     if isinstance(layer, _POINTWISE):
         return _Same(name=layer.name, dtype="float32")
-    copy = type(layer).from_config({**layer.get_config(), "dtype": "float32"})
-    if hasattr(copy, "activation") and hasattr(copy, "kernel_initializer") or hasattr(copy, "depthwise_initializer"):
+    copy = copy_layer(
+        layer, dtype="float32", **({"filters": 1, "units": 1, "groups": 1, "projection_dim": 1} if one else {})
+    )
+    if hasattr(copy, "kernel_initializer") or hasattr(copy, "depthwise_initializer"):
         copy.activation = _step
     return copy
 
@@ -168,15 +179,16 @@ def _measure_axis(silhouette: Any, stride: int, axis: int) -> int:
         shape[axis] = length
         lines = np.zeros(shape, np.float32)
         for phase in range(stride):
-            lines[(phase, *([slice(None)] * (axis - 1)), middle + phase)] = 1
+            line = (middle + phase,) if axis == 1 else (slice(None), middle + phase)
+            lines[phase][line] = 1
         lit = np.asarray(silhouette(lines, training=False)).max(axis=(3 - axis, 3)) > 0
         if not lit[:, 0].any() and not lit[:, -1].any():
             break
         if length > 2**14:
             return length
-    phase, place = np.nonzero(lit)
-    first = place // stride * stride
-    return int(max(0, *(first - middle - phase), *(middle + phase - first - stride + 1)))
+    phases, places = np.nonzero(lit)
+    first = places // stride * stride
+    return int(max(0, *(first - middle - phases), *(middle + phases - first - stride + 1)))
 
 
 def _far_change_is_unseen(network: Any, stride: int, halo: int) -> bool:
