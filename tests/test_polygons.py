@@ -172,6 +172,12 @@ def test_files_that_are_no_polygons_are_refused(tmp_path):
     (tmp_path / "a.gpkg").write_text("no")
     with pytest.raises(DataError, match=r"must be a vector file.*a\.gpkg"):
         read_polygons(tmp_path / "a.gpkg")
+    source = write_polygons(found(), tmp_path / "secret.gpkg")
+    (tmp_path / "v.gpkg").write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="secret"><SrcDataSource>{source}</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>'
+    )
+    with pytest.raises(DataError, match="points elsewhere"):
+        read_polygons(tmp_path / "v.gpkg")
     with pytest.raises(DataError, match="must exist"):
         read_polygons(tmp_path / "b.gpkg")
     with pytest.raises(SettingError, match="must end in one of"):

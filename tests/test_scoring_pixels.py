@@ -125,11 +125,25 @@ def test_rasters_score_as_their_arrays_do_in_any_window(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.iou, expected.iou[1:])
 
 
+def test_a_nodata_tag_of_0_hides_pixels_only_where_0_means_nothing_else(tmp_path):
+    truth, prediction = draw(5, ids=(0, 4, 9)), draw(6, ids=(0, 4, 9))
+    paths = write(tmp_path / "p.tif", prediction, nodata=0), write(tmp_path / "t.tif", truth, nodata=0)
+    for legend in (LAND, MARKS):
+        assert score_rasters(*paths, legend) == confusion(truth, prediction, legend)
+    legend = Legend.of({4: "house", 9: "water"}, exclusive=True)
+    assert score_rasters(*paths, legend).pixels == np.count_nonzero((truth != 0) & (prediction != 0))
+
+
 def test_truth_with_other_values_needs_a_mapping(tmp_path):
     truth, prediction = draw(7, ids=(0, 255)), draw(8, ids=(0, 1))
     paths = write(tmp_path / "p.tif", prediction), write(tmp_path / "t.png", truth, crs=None, driver="PNG")
     with pytest.raises(DataError, match=r"share class ids, got \[255\] and \[1\]. Use mapping=\{255: 1\}"):
         score_rasters(*paths)
+    with pytest.raises(
+        DataError, match=r"Truth must hold class ids 1, got only \[255\] in t.png. Use mapping=\{255: 1\}"
+    ):
+        score_rasters(*paths, Legend.of(["house"]))
+    assert score_rasters(*paths, Legend.of(["house"]), mapping={255: 255}).recall.tolist() == [0]
     score = score_rasters(*paths, mapping={255: 1})
     assert score.iou[0] == pytest.approx(metrics.jaccard_score(truth.ravel() > 0, prediction.ravel() > 0))
     assert score_rasters(*paths, Legend.of(["house"]), mapping={255: 1}).matrix.tolist() == score.matrix.tolist()

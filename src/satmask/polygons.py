@@ -196,6 +196,11 @@ def read_polygons(path: str | Path, *, layer: str | None = None) -> geopandas.Ge
     if not path.is_file():
         msg = f"Polygon file must exist, got {str(path)!r}."
         raise DataError(msg)
+    with path.open("rb") as file:
+        if b"<OGRVRT" in file.read(4096):
+            # Such a file reads whatever other file or address it names.
+            msg = f"Polygon file must hold its polygons itself, got one that points elsewhere: {path.name}."
+            raise DataError(msg)
     try:
         if path.suffix.lower() == ".parquet":
             frame = geopandas.read_parquet(path)

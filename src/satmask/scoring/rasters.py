@@ -65,7 +65,9 @@ def score_rasters(
     """
     pair = Path(prediction), Path(truth)
     chosen = legend or _legend_of([pair], mapping or {})
-    return _score_pair(pair, chosen, mapping or {})
+    score = _score_pair(pair, chosen, mapping or {})
+    _refuse_unmapped(score, [pair[1]], mapping or {})
+    return score
 
 
 def score_folders(
@@ -109,6 +111,7 @@ def score_folders(
         except SatmaskError as error:
             failed[name] = str(error)
     total = functools.reduce(operator.add, parts.values(), Confusion.empty(chosen))
+    _refuse_unmapped(total, truths.values(), mapping)
     alone = [side[name] for side in (predictions, truths) for name in sorted(side.keys() - set(names))]
     return FolderScore(total, parts, tuple(alone), failed)
 
@@ -171,7 +174,9 @@ def _read(scene: Scene, window: Window, legend: Legend, mapping: Mapping[int, in
     if values.shape[2] not in (1, len(legend)):
         msg = f"Raster must have one band of class ids or {len(legend)} of masks, got {values.shape[2]}."
         raise DataError(msg)
-    unknown = nodata is not None and nodata != 0 and nodata not in (*legend.ids, *mapping)
+    # A tag of 0 is often put on masks in which 0 is "no class".
+    tagged = nodata is not None and (nodata != 0 or legend.exclusive)
+    unknown = tagged and nodata not in (*legend.ids, *mapping)
     known = (values != nodata).all(axis=-1) if unknown else np.ones(values.shape[:2], bool)
     if values.shape[2] > 1:
         return values, known
@@ -200,6 +205,20 @@ def _legend_of(pairs: Iterable[tuple[Path, Path]], mapping: Mapping[int, int]) -
         msg = f"Truth or prediction must hold a class, got only 0 and nodata in {pairs[0][1].name}. Give a legend."
         raise DataError(msg)
     return Legend.of({id_: f"class {id_}" for id_ in sorted(said | true)})
+
+
+def _refuse_unmapped(score: Confusion, truths: Iterable[Path], mapping: Mapping[int, int]) -> None:
+    """Refuse a truth whose classes were all taken for nodata, as those of a mask of 0 and 255 are."""
+    if (score.true_positives + score.false_negatives).any() or 0 in score.legend.ids:
+        return
+    ids = score.legend.ids
+    for path in truths:
+        if strange := sorted(_values([path], mapping) - {*ids, *mapping.values()}):
+            msg = (
+                f"Truth must hold class ids {', '.join(map(str, ids))}, got only {strange[:9]} in {path.name}. "
+                f"Use mapping={{{strange[0]}: {ids[0]}}}, or {{{strange[0]}: {score.legend.nodata}}} if that is nodata."
+            )
+            raise DataError(msg)
 
 
 def _values(paths: Iterable[Path], mapping: Mapping[int, int]) -> set[int]:
