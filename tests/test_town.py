@@ -14,6 +14,7 @@ from rasterio.features import rasterize
 
 from satmask.datasets.town import BANDS, LEGEND, draw_town, write_scene, write_tiles
 from satmask.datasets.town.light import Sun, shadows
+from satmask.datasets.town.plan import plan_town
 from satmask.errors import DataError, SettingError
 
 SEEDS = (1, 2, 12)
@@ -54,10 +55,20 @@ def test_any_size(shape, bands):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_tiny_towns_of_many_seeds_have_valid_polygons(seed):
-    for _, polygon in draw_town(40, 60, seed=seed, gsd_m=1.0).features:
+def test_small_towns_of_many_seeds_hold_the_rules(seed):
+    town = draw_town(110, 140, seed=seed, gsd_m=2.0)
+    for _, polygon in town.features:
         assert polygon.is_valid
-        assert shapely.box(0, 0, 60, 40).covers(polygon)
+        assert shapely.box(0, 0, 140, 110).covers(polygon)
+    solid = town.polygons(1) + town.polygons(6)
+    assert shapely.union_all(solid).area == pytest.approx(sum(polygon.area for polygon in solid), rel=1e-9)
+
+
+@pytest.mark.parametrize(("seed", "what"), [(63, "cars"), (78, "crowns"), (82, "buildings")])
+def test_what_is_absent_does_no_harm(seed, what):
+    """Around a single spot of some seeds there is no car, no tree or no house."""
+    assert not getattr(plan_town(0.5, 0.5, seed=seed), what)
+    assert draw_town(1, 1, seed=seed).image.shape == (1, 1, 3)
 
 
 def test_polygons_are_valid_and_inside(town):

@@ -142,6 +142,8 @@ def _paint_roofs(maps: Maps, buildings: Sequence[Building], sun: Sun) -> None:
     for layer in range(layers):
         chosen = [building for building in buildings if len(building.parts) > layer]
         _paint_parts(maps, chosen, layer, sun)
+    if not layers:
+        return
     details = [detail for building in buildings for detail in building.details]
     ids = _ids(maps, (detail.polygon for detail in details))
     spots = np.nonzero(ids)
@@ -186,6 +188,8 @@ def _courses(pitched: np.ndarray, edge: np.ndarray, u: np.ndarray, v: np.ndarray
 
 def _paint_cars(maps: Maps, cars: Sequence[Car]) -> None:
     """Paint cars with their windscreens."""
+    if not cars:
+        return
     ids = _ids(maps, (car.polygon for car in cars))
     spots = np.nonzero(ids)
     here = ids[spots] - 1
@@ -200,6 +204,8 @@ def _paint_cars(maps: Maps, cars: Sequence[Car]) -> None:
 
 def _paint_crowns(maps: Maps, crowns: Sequence[Crown], sun: Sun, random: np.random.Generator) -> None:
     """Paint crowns as lumpy domes, lit from the sun's side."""
+    if not crowns:
+        return
     ids = _ids(maps, (crown.polygon for crown in crowns))
     spots = np.nonzero(ids)
     here = ids[spots] - 1
