@@ -270,6 +270,16 @@ def test_every_figure_is_drawn_whole_for_any_class_name(data):
         assert picture.std() > 5, f"{name} is blank"
 
 
+def test_a_long_legend_takes_no_room_from_the_picture():
+    def height_of_image(names):
+        figure = pictures.polygons_over(np.zeros((90, 90, 3), np.uint8), [], [], Legend.of(names))
+        figure.draw_without_rendering()
+        return figure.axes[0].get_window_extent().height
+
+    few, many = height_of_image(["a"]), height_of_image([f"{'a long name ' * 6}{index}" for index in range(12)])
+    assert abs(many / few - 1) < 0.03
+
+
 def test_best_epoch_has_the_highest_validation_iou():
     pandas = pytest.importorskip("pandas")
     for kind in (dict, pandas.DataFrame):

@@ -515,7 +515,7 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     _mark_best(axes[list(shown).index("IoU") if "IoU" in shown else 0], series, overlap or "loss", best)
     axes[-1].set_xlabel("Epoch", fontsize=TEXT, color=INK)
     axes[-1].set_xlim(0.5 - len(epochs) / 50, len(epochs) + 0.5 + len(epochs) / 50)
-    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     return figure
 
 
