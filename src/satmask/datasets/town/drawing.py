@@ -79,7 +79,7 @@ def draw_town(height: int, width: int, *, seed: int = 0, gsd_m: float = 0.5, ban
             uint16 of 11 bits. Both are made from the same spectra.
 
     Returns:
-        The town. Its image takes about 100 bytes a pixel to make.
+        The town. Drawing takes about 250 bytes and 2 µs a pixel at 0.5 m (2048 × 2048: 1 GB, 6 to 9 s on one core).
 
     Raises:
         SettingError: If an argument is out of range.
