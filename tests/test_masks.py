@@ -38,6 +38,10 @@ def test_coco_rings_are_drawn_as_the_same_polygons_are(seed):
     np.testing.assert_array_equal(rasterise([ring[:-2] for ring in rings], 50, 70), expected)
     np.testing.assert_array_equal(rasterise([rings], 50, 70), expected)
     np.testing.assert_array_equal(rasterise([shapely.MultiPolygon(polygons)], 50, 70), expected)
+    np.testing.assert_array_equal(rasterise([np.array(ring) for ring in rings], 50, 70), expected)
+    mixed = [ring if index % 2 else polygon for index, (ring, polygon) in enumerate(zip(rings, polygons, strict=True))]
+    order = range(1, len(mixed) + 1)
+    np.testing.assert_array_equal(rasterise(mixed, 50, 70, values=order), rasterise(rings, 50, 70, values=order))
 
 
 @pytest.mark.parametrize("density", [0.0, 0.3, 0.6, 0.9, 1.0])
@@ -72,8 +76,9 @@ def test_strange_coordinates_are_refused_by_name(value):
     for outline in ([0, 0, value, 0, 5, 5], polygon):
         with pytest.raises(DataError, match="in polygon 1"):
             rasterise([[0, 0, 1, 0, 1, 1], outline], 8, 8)
-    with pytest.raises(DataError, match="x and y in turn"):
-        rasterise([[0, 0, 1, 0, 1]], 8, 8)
+    for ring in ([0, 0, 1, 0, 1], [0, 0, 1, "0", 1, 1], [0.5, 0, 10**400, 0, 1, 1]):
+        with pytest.raises(DataError, match="x and y in turn"):
+            rasterise([ring], 8, 8)
     with pytest.raises(SettingError, match="one value each"):
         rasterise([[0, 0, 1, 0, 1, 1]], 8, 8, values=[1, 2])
 

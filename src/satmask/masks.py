@@ -8,6 +8,7 @@ Polygons are in pixel coordinates here: x is the column and y the row, counted f
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -57,11 +58,11 @@ def rasterise(
         msg = f"Polygons must have one value each, got {len(chosen)} values for {len(polygons)} polygons."
         raise SettingError(msg)
     mask = np.zeros((height, width), _smallest_dtype(chosen))
+    # GeoJSON goes into GDAL two to five times as fast as shapely's own geometries.
     pairs = [
-        # GeoJSON goes into GDAL twice as fast as shapely's own geometries.
         ({"type": "Polygon", "coordinates": rings}, value)
-        for index, (polygon, value) in enumerate(zip(polygons, chosen, strict=True))
-        for rings in _parts(polygon, index)
+        for parts, value in zip(_split(polygons), chosen, strict=True)
+        for rings in parts
     ]
     return np.asarray(rasterize(pairs, out=mask)) if pairs and mask.size else mask
 
@@ -172,34 +173,53 @@ def _smallest_dtype(values: Sequence[int]) -> type[np.uint8 | np.uint16 | np.int
     return np.uint8 if high < 256 else np.uint16
 
 
-def _parts(polygon: Outline, index: int) -> list[list[list[list[float]]]]:
-    """Split one outline into polygons, each a list of rings, each a list of points."""
-    if isinstance(polygon, BaseGeometry):
-        return [
-            [_checked(shapely.get_coordinates(ring), index) for ring in shapely.get_rings(part)]
-            for part in shapely.get_parts(polygon)
-            if not part.is_empty
-        ]
-    rings = [polygon] if len(polygon) and isinstance(polygon[0], numbers.Real) else polygon
-    return [[closed] for ring in rings if len(closed := _coco_ring(ring, index)) > 3]
+def _split(polygons: Sequence[Outline]) -> list[list[list[list[Any]]]]:
+    """Split each outline into its parts, each a list of rings, each a list of points."""
+    placed = [index for index, polygon in enumerate(polygons) if isinstance(polygon, BaseGeometry)]
+    found: list[list[list[list[Any]]]] = [[] for _ in polygons]
+    if placed:
+        _split_geometries([polygons[index] for index in placed], placed, found)
+    for index in set(range(len(polygons))).difference(placed):
+        polygon: Any = polygons[index]
+        rings = [polygon] if len(polygon) and isinstance(polygon[0], numbers.Real) else polygon
+        found[index] = [[points] for ring in rings if len(points := _coco_ring(ring, index)) > 3]
+    return found
 
 
-def _coco_ring(ring: Any, index: int) -> list[list[float]]:
+def _split_geometries(geometries: list[Any], placed: list[int], found: list[list[list[list[Any]]]]) -> None:
+    """Take shapely geometries apart all at once: one by one it would cost more than drawing them."""
+    parts, owners = shapely.get_parts(geometries, return_index=True)
+    rings, part_of = shapely.get_rings(parts, return_index=True)
+    points, ring_of = shapely.get_coordinates(rings, return_index=True)
+    near = np.abs(points) <= FARTHEST_PX  # False for NaN too
+    if not near.all():
+        place = int(np.flatnonzero(~near.all(axis=1))[0])
+        raise _too_far(points[place][~near[place]][0], placed[owners[part_of[ring_of[place]]]])
+    listed, ends = points.tolist(), np.cumsum(np.bincount(ring_of, minlength=len(rings))).tolist()
+    taken: list[list[list[Any]]] = [[] for _ in parts]
+    for begin, end, part in zip([0, *ends][:-1], ends, part_of.tolist(), strict=True):
+        if end > begin:
+            taken[part].append(listed[begin:end])
+    for owner, part in zip(owners.tolist(), taken, strict=True):
+        if part:
+            found[placed[owner]].append(part)
+
+
+def _coco_ring(ring: Any, index: int) -> list[tuple[float, float]]:
+    """Pair the numbers of a ring, and close it."""
     try:
-        flat = np.asarray(ring, dtype=np.float64).ravel()
-        points = flat.reshape(-1, 2)
-    except (TypeError, ValueError) as error:
+        # A sum shows NaN, which comparisons can hide.
+        total, largest = sum(ring), max(map(abs, ring), default=0)
+    except (TypeError, OverflowError):
+        total, largest = None, 0
+    if total is None or len(ring) % 2:
         msg = f"Ring must be x and y in turn, got {ring!r:.60} in polygon {index}."
-        raise DataError(msg) from error
-    closed = _checked(points, index)
-    return [*closed, closed[0]] if closed else []
-
-
-def _checked(points: np.ndarray, index: int) -> list[list[float]]:
-    # A NaN compares as False, so it fails this too.
-    if not (np.abs(points) <= FARTHEST_PX).all():
-        value = points[~(np.abs(points) <= FARTHEST_PX)][0]
-        msg = f"Polygon must have finite coordinates within 10⁹ pixels, got {value} in polygon {index}."
         raise DataError(msg)
-    listed: list[list[float]] = points.tolist()
-    return listed
+    if largest > FARTHEST_PX or not math.isfinite(total):
+        raise _too_far(next(value for value in ring if not abs(value) <= FARTHEST_PX), index)
+    points = list(zip(ring[::2], ring[1::2], strict=True))
+    return [*points, *points[:1]]
+
+
+def _too_far(value: float, index: int) -> DataError:
+    return DataError(f"Polygon must have finite coordinates within 10⁹ pixels, got {value} in polygon {index}.")
