@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import geopandas
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 from affine import Affine
@@ -126,11 +127,21 @@ def test_files_give_the_polygons_back(tmp_path, suffix, empty):
     back = read_polygons(path)
     assert back.crs == frame.crs
     assert list(back.columns) == list(frame.columns)
-    kinds = [back[name].dtype.kind for name in ("class_id", "area_m2", "area_px", "mean_probability")]
-    assert empty or kinds == ["i", "f", "i", "f"]
+    info = pyogrio.read_info(path)
+    assert [np.dtype(kind).kind for kind in info["dtypes"]] == ["i", "O", "f", "i", "f"]
+    assert info["geometry_type"] == "Polygon"
     columns = ["class_id", "area_px", "mean_probability"]
     assert sorted(back[columns].to_numpy().tolist()) == sorted(frame[columns].to_numpy().tolist())
     assert back.geometry.union_all().symmetric_difference(frame.geometry.union_all()).area < 1e-3
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp"])
+def test_polygons_without_a_place_stay_without_one(tmp_path, suffix):
+    frame = find_polygons(random_classes(4), Grid(40, 30), LAND)
+    back = read_polygons(write_polygons(frame, tmp_path / f"tile{suffix}"))
+    assert back.crs is None
+    assert back["area_m2"].isna().all()
+    assert back.total_bounds.tolist() == frame.total_bounds.tolist()
 
 
 def test_geojson_lies_in_wgs_84(tmp_path):

@@ -95,6 +95,11 @@ def outlines(labels: np.ndarray, *, connectivity: int = 4) -> tuple[np.ndarray, 
 
     Returns:
         shapely polygons, and the value of each, int32; both `(regions,)`.
+
+    Example:
+        >>> polygons, values = outlines(np.array([[5, 5, 0, 9]], np.int32))
+        >>> [polygon.area for polygon in polygons], values.tolist()
+        ([2.0, 1.0], [5, 9])
     """
     points: list[tuple[float, float]] = []
     ring_ends, polygon_ends, values = [0], [0], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,12 @@ def place(polygons: np.ndarray, grid: Grid) -> np.ndarray:
 
     Returns:
         shapely geometries in the grid's CRS, an array of objects.
+
+    Example:
+        >>> from affine import Affine
+        >>> grid = Grid(10, 10, Affine(0.5, 0, 100, 0, -0.5, 200))
+        >>> place(np.array([shapely.box(0, 0, 2, 2)]), grid)[0].bounds
+        (100.0, 199.0, 101.0, 200.0)
     """
     a, b, c, d, e, f = tuple(grid.transform)[:6]
     turn, shift = np.array([[a, d], [b, e]]), np.array([c, f])
@@ -158,6 +165,12 @@ def write_polygons(frame: geopandas.GeoDataFrame, path: str | Path, *, layer: st
         SettingError: If the suffix is none of these.
         DataError: If a GeoJSON is asked of polygons without a CRS.
         InstallError: If a GeoParquet is asked and pyarrow isn't there.
+
+    Example:
+        >>> frame = find_polygons(np.eye(2, dtype=np.uint8), Grid(2, 2), Legend.of(["house"]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     len(read_polygons(write_polygons(frame, Path(folder) / "houses.gpkg")))
+        2
 
     References:
         RFC 7946, "The GeoJSON format", section 4.
@@ -315,7 +328,10 @@ def _write(frame: geopandas.GeoDataFrame, path: Path, layer: str) -> None:
         settings |= {"geometry_type": "Polygon", "promote_to_multi": False, "encoding": "UTF-8"}
     else:
         settings["layer"] = layer
-    frame.to_file(path, driver=DRIVERS[suffix], engine="pyogrio", index=False, **settings)
+    with warnings.catch_warnings():
+        # Tiles without a place on the ground have no CRS; that is no news to who asks for their polygons.
+        warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+        frame.to_file(path, driver=DRIVERS[suffix], engine="pyogrio", index=False, **settings)
 
 
 def _no_pyarrow() -> InstallError:

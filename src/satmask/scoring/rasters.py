@@ -123,6 +123,10 @@ def same_grid(one: Grid, other: Grid) -> str:
 
     Returns:
         The difference in words, or an empty text.
+
+    Example:
+        >>> same_grid(Grid(2, 3), Grid(2, 4))
+        '2 × 3 and 2 × 4 pixels'
     """
     if one.shape != other.shape:
         return f"{one.height} × {one.width} and {other.height} × {other.width} pixels"
