@@ -241,7 +241,7 @@ def check_parity(network: Any, path: str | Path, info: ModelInfo, *, tolerance: 
     Raises:
         ModelError: If it exceeds the tolerance.
     """
-    from satmask.engines import open_session
+    from satmask.engines import open_session, run_session
 
     session = open_session(Path(path), threads=1)
     random = np.random.default_rng(0)
@@ -250,7 +250,7 @@ def check_parity(network: Any, path: str | Path, info: ModelInfo, *, tolerance: 
     for rows, columns in ((2, 3), (5, 2)):
         shape = (1, rows * info.stride, columns * info.stride, len(info.bands))
         images = random.uniform(low, np.maximum(high, low), shape).astype(np.float32)
-        (here,) = session.run([OUTPUT], {INPUT: images})
+        here = run_session(session, images)
         there = np.asarray(network(images, training=False), dtype=np.float32)
         # A NaN compares false with everything, and must not pass for equal.
         worst = max(worst, float(np.nan_to_num(np.abs(here - there), nan=np.inf).max()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -104,6 +104,20 @@ def check_widths(what: str, widths: Any, *, least: int = 1) -> None:
         raise SettingError(msg)
     for width in widths:
         check_count(f"Every entry of {what.lower()}", width)
+
+
+def rebuild(network: Any, function: Callable[[Any], Any]) -> Any:
+    """Build a network anew with each layer replaced by what a function makes of it, inside of nested ones too.
+
+    Weights stay behind.
+    """
+
+    def replace(layer: Any) -> Any:
+        if isinstance(layer, keras.Sequential):
+            return keras.Sequential([replace(inner) for inner in layer.layers], name=layer.name)
+        return rebuild(layer, function) if isinstance(layer, keras.Model) else function(layer)
+
+    return keras.models.clone_model(network, clone_function=replace)
 
 
 def copy_layer(layer: Any, **changes: Any) -> Any:

@@ -57,7 +57,8 @@ def spread_bands(kernel: np.ndarray, bands: int) -> np.ndarray:
     if bands == kernel.shape[2]:
         return kernel
     source = kernel if bands >= kernel.shape[2] else np.repeat(kernel.mean(axis=2, keepdims=True), 3, axis=2)
-    return np.take(source, np.arange(bands) % kernel.shape[2], axis=2) * (kernel.shape[2] / bands)
+    spread: np.ndarray = np.take(source, np.arange(bands) % 3, axis=2) * (3 / bands)
+    return spread
 
 
 def _download(encoder: str) -> Any:

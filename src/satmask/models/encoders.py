@@ -17,7 +17,16 @@ import keras
 from keras import layers
 
 from satmask.errors import SettingError
-from satmask.models.blocks import Scaling, check_head, check_widths, convolve_twice, copy_layer, head, image_input
+from satmask.models.blocks import (
+    Scaling,
+    check_head,
+    check_widths,
+    convolve_twice,
+    copy_layer,
+    head,
+    image_input,
+    rebuild,
+)
 from satmask.models.encoder_weights import load_weights
 
 # Mean and standard deviation of ImageNet, red, green, blue, on a scale of 0 to 1.
@@ -205,4 +214,4 @@ def _drop_preprocessing(body: Any) -> Any:
 
     if not any(isinstance(layer, layers.Normalization) for layer in body.layers):
         return body
-    return keras.models.clone_model(body, clone_function=keep, recursive=True)
+    return rebuild(body, keep)

@@ -15,9 +15,10 @@ from typing import Any
 
 import keras
 import onnx
+from keras import layers
 
 from satmask.errors import InstallError, ModelError
-from satmask.models.blocks import copy_layer
+from satmask.models.blocks import copy_layer, rebuild
 
 INPUT, OUTPUT = "image", "probabilities"
 
@@ -56,15 +57,41 @@ def as_float32(network: Any) -> Any:
     """Copy a network trained in mixed precision to plain float32; others are given back as they are."""
     if all(getattr(layer, "compute_dtype", "float32") == "float32" for layer in network.layers):
         return network
-    copy = keras.models.clone_model(
-        network, clone_function=lambda layer: copy_layer(layer, dtype="float32"), recursive=True
-    )
+    copy = rebuild(network, lambda layer: copy_layer(layer, dtype="float32"))
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+class _DilatedConv2D(layers.Conv2D):  # type: ignore[misc] # Keras ships no types
+    """A dilated convolution that TensorFlow writes as one.
+
+    Keras has TensorFlow cut the image into interleaved ones, which ends as a hundred nodes in ONNX instead of one.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve with TensorFlow's own operator, which knows dilation."""
+        import tensorflow as tf
+
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=list(self.dilation_rate))
+
+
+def _plain_dilation(network: Any) -> Any:
+    """Copy a network with dilated convolutions for export; others are given back as they are."""
+
+    def replace(layer: Any) -> Any:
+        dilated = type(layer) is layers.Conv2D and max(layer.dilation_rate) > 1 and layer.groups == 1
+        return _DilatedConv2D.from_config(layer.get_config()) if dilated else copy_layer(layer)
+
+    if all(max(getattr(layer, "dilation_rate", (1,))) == 1 for layer in network.layers):
+        return network
+    copy = rebuild(network, replace)
     copy.set_weights(network.get_weights())
     return copy
 
 
 def _convert_here(network: Any, target: Path) -> None:
     """Convert in this process, whose backend is TensorFlow."""
+    network = _plain_dilation(network)
     shape = (None, None, None, network.input_shape[-1])
     signature = [keras.InputSpec(shape=shape, dtype="float32", name=INPUT)]
     try:
@@ -123,6 +150,7 @@ def _canonical(model: onnx.ModelProto) -> onnx.ModelProto:
         node.name, node.doc_string = f"node{place}_{node.op_type}", ""
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
+        _pad_explicitly(node)
     copies = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in weights]
     for tensor in copies:
         tensor.name = names[tensor.name]
@@ -137,3 +165,18 @@ def _canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.opset_import[:]
     model.opset_import.extend([onnx.helper.make_opsetid("", entry.version) for entry in standard[:1]])
     return model
+
+
+def _pad_explicitly(node: onnx.NodeProto) -> None:
+    """Write out the padding of a dilated convolution: ONNX Runtime doesn't take "same" together with dilation."""
+    settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    rates = settings.get("dilations", [1])
+    if node.op_type != "Conv" or max(rates) == 1 or max(settings.get("strides", [1])) > 1:
+        return
+    if settings.get("auto_pad", b"NOTSET") != b"SAME_UPPER":
+        return
+    total = [rate * (side - 1) for rate, side in zip(rates, settings["kernel_shape"], strict=True)]
+    pads = [side // 2 for side in total] + [side - side // 2 for side in total]
+    kept = [attribute for attribute in node.attribute if attribute.name not in {"auto_pad", "pads"}]
+    del node.attribute[:]
+    node.attribute.extend([*kept, onnx.helper.make_attribute("pads", pads)])

@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from satmask.errors import SettingError
-from satmask.models.blocks import copy_layer
+from satmask.models.blocks import copy_layer, rebuild
 
 # Layers that see the whole image at once: a window of it can't tell what they would say.
 _GLOBAL = (
@@ -152,7 +152,7 @@ def _silhouette(network: Any) -> Any:
             network, clone_function=lambda x: _silhouette_layer(x, one=True), recursive=True
         )
     except (ValueError, TypeError):
-        copy = keras.models.clone_model(network, clone_function=_silhouette_layer, recursive=True)
+        copy = rebuild(network, _silhouette_layer)
     copy.set_weights([np.zeros(w.shape) if w.name == "bias" else np.ones(w.shape) for w in copy.weights])
     return copy
 
