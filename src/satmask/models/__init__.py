@@ -24,9 +24,21 @@ _PUBLIC = {path.partition(":")[2]: path for path in NETWORKS.values()} | {
     "encoder_scaling": "satmask.models.encoders:encoder_scaling",
     "Reach": "satmask.models.reach:Reach",
     "measure_reach": "satmask.models.reach:measure_reach",
+    "save_keras": "satmask.models.onnx_export:save_keras",
 }
 
-__all__ = ["NETWORKS", "Reach", "build", "cnn", "dilated", "encoder_scaling", "encoder_unet", "measure_reach", "unet"]
+__all__ = [
+    "NETWORKS",
+    "Reach",
+    "build",
+    "cnn",
+    "dilated",
+    "encoder_scaling",
+    "encoder_unet",
+    "measure_reach",
+    "save_keras",
+    "unet",
+]
 
 
 def build(name: str, *, bands: int, classes: int, **options: Any) -> Any:

@@ -105,7 +105,7 @@ def _convert_here(network: Any, target: Path) -> None:
 def _convert_elsewhere(network: Any, target: Path) -> None:
     """Convert in a second process whose backend is TensorFlow."""
     source = target.with_suffix(".keras")
-    network.save(source)
+    save_keras(network, source)
     code = "import sys; from satmask.models.onnx_export import convert_saved; convert_saved(*sys.argv[1:])"
     done = subprocess.run(  # noqa: S603 - our own code and paths
         [sys.executable, "-c", code, str(source), str(target)],
@@ -118,6 +118,19 @@ def _convert_elsewhere(network: Any, target: Path) -> None:
         lines = done.stderr.strip().splitlines() or ["no message"]
         msg = f"Exporting must work with the TensorFlow backend, got {lines[-1]!r}."
         raise ModelError(msg)
+
+
+def save_keras(network: Any, path: str | Path) -> None:
+    """Save a network, or its weights where the name ends in `.weights.h5`, without TensorFlow's warnings.
+
+    Args:
+        network: Keras model.
+        path: File that ends in `.keras` or `.weights.h5`.
+    """
+    with warnings.catch_warnings():
+        # TensorFlow 2.21's variables lack the `copy` argument that numpy 2 asks `__array__` for; numpy copies anyway.
+        warnings.filterwarnings("ignore", message="__array__ implementation doesn't accept a copy keyword")
+        (network.save_weights if str(path).endswith(".weights.h5") else network.save)(path)
 
 
 @contextlib.contextmanager

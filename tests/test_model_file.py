@@ -1,0 +1,205 @@
+"""Laws of the model file: same probabilities, same bytes, and no stranger gets in."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from satmask import models
+from satmask.engines import open_engine
+from satmask.errors import ModelError
+from satmask.legend import Legend
+from satmask.model_card import for_deepness
+from satmask.model_file import ModelInfo, check, check_parity, export, read_info
+from satmask.models import measure_reach
+
+
+def randomise(network, seed=0):
+    """Give every weight a value of its own: what starts at 0 or 1 hides mistakes."""
+    random = np.random.default_rng(seed)
+    spread = {"gamma": (0.5, 1.5), "moving_variance": (0.5, 1.5), "beta": (-0.3, 0.3), "moving_mean": (-0.3, 0.3)}
+    spread["bias"] = (-0.3, 0.3)
+    network.set_weights([random.uniform(*spread[w.name], w.shape) if w.name in spread else w for w in network.weights])
+    return network
+
+
+def describe(network, **changes):
+    bands, classes = network.input_shape[-1], network.output_shape[-1]
+    reach = measure_reach(network)
+    values = {
+        "legend": Legend.of([f"class {i}" for i in range(classes)]),
+        "bands": [{"name": f"band {i}"} for i in range(bands)],
+        "dtype": "uint8",
+        "value_range": [(0, 255)] * bands,
+        "fill": [0.0] * bands,
+        "stride": reach.stride,
+        "halo": reach.halo,
+        "activation": "sigmoid",
+        "network": network.name,
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    return ModelInfo(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A small U-Net, its information and its model file."""
+    network = randomise(models.unet(3, 2, filters=(3, 4, 5)))
+    info = describe(network, gsd_m=(0.1, 0.4), training={"tiles": 7, "scores": {"iou": 0.5}})
+    return network, info, export(network, tmp_path_factory.mktemp("model") / "model.onnx", info)
+
+
+def test_what_was_written_is_read(exported):
+    _, info, path = exported
+    assert read_info(path) == info
+    assert info.thresholds == (0.5, 0.5)
+    assert info.min_area_m2 == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("sides", [(4, 4), (36, 20), (64, 100)])
+def test_probabilities_are_those_of_keras_at_any_size(exported, sides):
+    network, _, path = exported
+    images = np.random.default_rng(3).uniform(0, 255, (2, *sides, 3)).astype(np.float32)
+    np.testing.assert_allclose(open_engine(path).run(images), np.asarray(network(images)), atol=1e-5)
+
+
+def test_the_same_network_gives_the_same_bytes(exported, tmp_path):
+    network, info, path = exported
+    twin = models.unet(3, 2, filters=(3, 4, 5))
+    twin.set_weights(network.get_weights())
+    assert export(twin, tmp_path / "twin.onnx", info).read_bytes() == path.read_bytes()
+
+
+def test_mixed_precision_is_exported_in_float32(tmp_path):
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = models.unet(1, 1, filters=(3, 4))
+    finally:
+        keras.config.set_dtype_policy(before)
+    from satmask.models.onnx_export import as_float32
+
+    plain = as_float32(network)
+    path = export(plain, tmp_path / "model.onnx", describe(plain))
+    assert check_parity(network, path, describe(plain), tolerance=0.05) > check_parity(plain, path, describe(plain))
+
+
+def test_a_network_that_differs_is_found_out_and_leaves_no_file(exported, tmp_path):
+    _, info, path = exported
+    other = randomise(models.unet(3, 2, filters=(3, 4, 5)), seed=9)
+    with pytest.raises(ModelError, match="must give Keras' probabilities"):
+        check_parity(other, path, info)
+    with pytest.raises(ModelError, match="must fit the network's 3 bands and 1 classes"):
+        export(models.unet(3, 1, filters=(3, 4)), tmp_path / "model.onnx", info)
+    assert not list(tmp_path.iterdir())
+
+
+def change(path, target, alter):
+    model = onnx.load(path)
+    alter(model)
+    target.write_bytes(model.SerializeToString())
+    return target
+
+
+def set_metadata(model, text):
+    entry = next(entry for entry in model.metadata_props if entry.key == "satmask")
+    entry.value = text
+
+
+def put_outside(model):
+    tensor = model.graph.initializer[0]
+    tensor.data_location = tensor.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+
+
+def hide_outside(model):
+    constant = helper.make_tensor("secret", 1, [1], [0.0])
+    constant.external_data.add(key="location", value="elsewhere")
+    branch = helper.make_graph([helper.make_node("Constant", [], ["x"], value=constant)], "branch", [], [])
+    model.graph.node.append(helper.make_node("If", ["y"], ["z"], then_branch=branch, else_branch=branch))
+
+
+HOSTILE = {
+    "must carry its weights itself": put_outside,
+    "must carry its weights itself, got external data for 'secret'": hide_outside,
+    "no 'satmask' metadata": lambda model: model.metadata_props.pop(),
+    "must be JSON": lambda model: set_metadata(model, "{"),
+    "schema version 1, got 2.*Update satmask": lambda model: set_metadata(model, '{"schema_version": 2}'),
+    "got a bad 'legend'": lambda model: set_metadata(model, '{"schema_version": 1}'),
+    "standard ONNX operators only, got evil.Conv": lambda model: setattr(model.graph.node[1], "domain", "evil"),
+    "one float32 'image'": lambda model: setattr(model.graph.input[0], "name", "picture"),
+    r"one float32 'probabilities' \(batch, height, width, 2\)": lambda model: setattr(
+        model.graph.output[0].type.tensor_type.shape.dim[3], "dim_value", 7
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", HOSTILE)
+def test_strange_files_are_refused_in_one_line(exported, tmp_path, rule):
+    def alter(model):
+        order = sorted(model.metadata_props, key=lambda entry: entry.key == "satmask")
+        kept = [(entry.key, entry.value) for entry in order]
+        del model.metadata_props[:]
+        for key, value in kept:
+            model.metadata_props.add(key=key, value=value)
+        HOSTILE[rule](model)
+
+    with pytest.raises(ModelError, match=rule) as caught:
+        check(change(exported[2], tmp_path / "bad.onnx", alter))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_model_file_is_refused(exported, tmp_path):
+    text, part, none = tmp_path / "text.onnx", tmp_path / "part.onnx", tmp_path / "none.onnx"
+    text.write_text("This is a text, not a network.")
+    part.write_bytes(exported[2].read_bytes()[:-1000])
+    for path in (text, part):
+        with pytest.raises(ModelError, match="must be an ONNX file"):
+            check(path)
+    for path in (none, tmp_path):
+        with pytest.raises(ModelError, match="must be readable"):
+            check(path)
+
+
+def test_information_that_does_not_fit_is_refused(exported):
+    content = exported[1].model_dump()
+    for changes in ({"fill": (0.0,)}, {"dtype": "object"}, {"thresholds": (0.5, 2.0)}, {"surprise": 1}):
+        with pytest.raises(ValueError, match=next(iter(changes))):
+            ModelInfo(**content | changes)
+
+
+def test_reading_loads_no_keras(exported):
+    code = (
+        "import sys; from satmask.model_file import read_info; read_info(sys.argv[1]); "
+        "sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(exported[2])], check=False).returncode == 0
+
+
+def test_stac_item_lies_beside(exported):
+    item = json.loads(exported[2].with_name("model.stac.json").read_text())
+    (result,) = item["properties"]["mlm:output"]
+    assert item["assets"]["model"]["href"] == "./model.onnx"
+    assert [entry["name"] for entry in result["classification:classes"]] == ["class 0", "class 1"]
+
+
+def test_deepness_copy_gives_the_same_probabilities_from_what_the_plugin_feeds(exported, tmp_path):
+    import onnxruntime
+
+    path = for_deepness(exported[2], tmp_path / "qgis.onnx", window=32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    keys = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+    images = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3)).astype(np.uint8)
+    mean, deviation = np.float32(keys["standardization_mean"]), np.float32(keys["standardization_std"])
+    fed = ((images / np.float32(255) - mean) / deviation).transpose(0, 3, 1, 2)
+    (there,) = session.run(None, {session.get_inputs()[0].name: fed})
+    here = open_engine(exported[2]).run(images.astype(np.float32))
+    np.testing.assert_allclose(there.transpose(0, 2, 3, 1), here, atol=1e-5)
+    assert keys["class_names"] == {"0": "class 0", "1": "class 1"}
+    assert keys["resolution"] == 20
