@@ -25,9 +25,11 @@ class Engine(ABC):
     Attributes:
         name: Which engine it is.
         info: What the model file says.
+        workers: Threads that may call `run` at the same time and gain by it.
     """
 
     name: str
+    workers: int = 1
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
@@ -70,7 +72,8 @@ class OnnxRuntimeEngine(Engine):
     def __init__(self, path: Path, info: ModelInfo, threads: int | None) -> None:
         super().__init__(info)
         self._session = open_session(path, threads=1)
-        self._pool = ThreadPoolExecutor(threads or available_cores(), thread_name_prefix="satmask-onnxruntime")
+        self.workers = threads or available_cores()
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="satmask-onnxruntime")
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         return np.concatenate(list(self._pool.map(self._run_one, images)))

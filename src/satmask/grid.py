@@ -31,7 +31,7 @@ class Grid:
         SettingError: If a side is shorter than one pixel or the transform can't be inverted.
 
     Example:
-        >>> Grid(100, 200, Affine.translation(500_000, 4_000_000) * Affine.scale(0.5, -0.5), CRS("EPSG:32633")).bounds
+        >>> Grid(100, 200, Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000), CRS("EPSG:32633")).bounds
         (500000.0, 3999950.0, 500100.0, 4000000.0)
     """
 
@@ -57,13 +57,13 @@ class Grid:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Smallest x, smallest y, largest x, largest y over the four corners."""
-        corners = [self.transform * (x, y) for x in (0, self.width) for y in (0, self.height)]
+        corners = [self.transform @ (x, y) for x in (0, self.width) for y in (0, self.height)]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
     def part(self, window: Window) -> Grid:
         """The grid of a window."""
-        moved = self.transform * Affine.translation(window.column, window.row)
+        moved = self.transform @ Affine.translation(window.column, window.row)
         return Grid(window.height, window.width, moved, self.crs)
 
     @cached_property
@@ -87,7 +87,7 @@ class Grid:
         to_degrees = Transformer.from_crs(self.crs, self.crs.geodetic_crs or "EPSG:4326", always_xy=True)
         column, row = self.width / 2, self.height / 2
         corners = [(0, 0), (1, 0), (1, 1), (0, 1)]
-        points = [to_degrees.transform(*(self.transform * (column + x, row + y))) for x, y in corners]
+        points = [to_degrees.transform(*(self.transform @ (column + x, row + y))) for x, y in corners]
         if not all(math.isfinite(value) for point in points for value in point):
             return None
         longitudes, latitudes = zip(*points, strict=True)

@@ -17,13 +17,13 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from satmask.errors import SceneError
 from satmask.grid import Grid
+from satmask.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rasterio.control import GroundControlPoint
     from rasterio.io import DatasetReader
-
-    from satmask.windows import Window
 
 # A tile without a place is nothing to warn about here. Not inside a `with`: warning filters aren't safe in threads.
 warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -119,6 +119,24 @@ class Scene:
         self._file.close()
 
     @property
+    def all_bands(self) -> tuple[str, ...]:
+        """Names of all bands of the file, an alpha band among them."""
+        return band_names(self._file)
+
+    @property
+    def control_points(self) -> tuple[list[GroundControlPoint], Any]:
+        """Ground control points and their CRS, of a scene that is placed by them."""
+        points, crs = self._file.gcps
+        return list(points), crs
+
+    def sample(self) -> np.ndarray:
+        """Valid pixels of the scene read at no more than 256 × 256, `(pixels, bands)`; from overviews where there are."""
+        shape = (len(self.indexes), min(self.grid.height, 256), min(self.grid.width, 256))
+        whole = Window(0, 0, *self.grid.shape)
+        values = np.moveaxis(self._access(whole, lambda _: self._file.read(self.indexes, out_shape=shape)), 0, -1)
+        return np.asarray(values[self._known(values)])
+
+    @property
     def profile(self) -> dict[str, Any]:
         """What else the file says of itself: driver, size, nodata, tiling, as rasterio names it."""
         return dict(self._file.profile)
@@ -169,13 +187,18 @@ class Scene:
     def _decode(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         values = self.raw(window)
         mask = self._access(window, self._mask)
-        valid = np.ones(values.shape[:2], bool) if mask is None else mask
+        known = self._known(values)
+        return values, known if mask is None else known & mask
+
+    def _known(self, values: np.ndarray) -> np.ndarray:
+        """False where all bands hold the nodata value or one isn't finite."""
+        known = np.ones(values.shape[:2], bool)
         nodata = [self._file.nodatavals[index - 1] for index in self.indexes]
         if all(value is not None for value in nodata):
-            valid &= (values != np.asarray(nodata)).any(axis=-1)
+            known &= (values != np.asarray(nodata)).any(axis=-1)
         if values.dtype.kind == "f":
-            valid &= np.isfinite(values).all(axis=-1)
-        return values, valid
+            known &= np.isfinite(values).all(axis=-1)
+        return known
 
     def _mask(self, place: rasterio.windows.Window) -> np.ndarray | None:
         """Read the alpha or mask band, where there is one that isn't among the bands read."""

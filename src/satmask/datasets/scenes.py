@@ -173,10 +173,10 @@ def _in_pixels(layer: Layer, grid: Grid, legend: Legend, problems: list[Problem]
         except ProjError as error:
             msg = f"Labels must have a CRS that can be turned into the scene's, got {error} for {layer.path.name}."
             raise DataError(msg) from error
-    inverse = ~grid.transform
+    a, b, c, d, e, f = tuple(~grid.transform)[:6]
 
     def to_pixels(points: np.ndarray) -> np.ndarray:
-        return np.column_stack(inverse * (points[:, 0], points[:, 1]))
+        return np.asarray(points @ np.array([[a, d], [b, e]]) + (c, f))
 
     pixels = np.asarray(shapely.transform(geometries, to_pixels))
     keep = (channels >= 0) & shapely.intersects(pixels, shapely.box(0, 0, grid.width, grid.height))

@@ -1,0 +1,350 @@
+"""Prediction: a scene and a model file in, rasters and polygons out; exactly as if the network saw the scene at once."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from satmask import __version__
+from satmask.errors import ModelError, SettingError
+from satmask.polygons import find_polygons, write_polygons
+from satmask.rasters import RasterKind, RasterWriter
+from satmask.scene import Scene
+from satmask.windows import Tile, cover, round_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import geopandas
+
+    from satmask.engines import Engine
+    from satmask.legend import Legend
+    from satmask.model_file import ModelInfo
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the network says about one window.
+
+    Attributes:
+        tile: Its core is the part of the scene that this is about.
+        probabilities: float32, `(height, width, classes)` of the core; NaN where not valid.
+        valid: False for nodata, bool, `(height, width)` of the core.
+    """
+
+    tile: Tile
+    probabilities: np.ndarray
+    valid: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files written for a scene.
+
+    Attributes:
+        classes: One band of class ids with a colour table, or None.
+        probabilities: One band a class, or None.
+        polygons: GeoPackage, or None.
+        objects: Number of polygons.
+    """
+
+    classes: Path
+    probabilities: Path | None
+    polygons: Path | None
+    objects: int
+
+
+def choose_window(info: ModelInfo) -> int:
+    """Choose the side of a window: large enough that the halo costs about half again, 512 to 2048 pixels.
+
+    A window of `s` computes `(s / (s - 2·halo))²` times the pixels that it keeps.
+    """
+    margin = round_up(info.halo, info.stride)
+    wanted = 2 * margin / (1 - 1 / math.sqrt(1.5))
+    side = round_up(math.ceil(min(max(wanted, 512), 2048)), info.stride)
+    return max(side, 2 * margin + 4 * info.stride)
+
+
+def open_for(info: ModelInfo, path: str | Path, *, bands: Sequence[int | str] | None = None) -> Scene:
+    """Open a scene with the bands that a model wants, and refuse one that it can't understand.
+
+    Bands are taken as named, else by the model's band names where the scene has them all, else as they come.
+
+    Args:
+        info: What the model file says.
+        path: The scene.
+        bands: Bands by number from 1 or by name, in the model's order.
+
+    Returns:
+        The open scene.
+
+    Raises:
+        SceneError: If the scene can't be opened.
+        ModelError: If bands or data type don't fit.
+    """
+    names = tuple(band.name for band in info.bands)
+    scene = Scene(path, bands=bands)
+    if bands is None and scene.bands != names and len(scene.bands) != 1:
+        scene.close()
+        scene = _open_by_name(path, names)
+    problem = _misfit(info, scene)
+    if problem:
+        scene.close()
+        raise ModelError(problem)
+    return scene
+
+
+def _open_by_name(path: str | Path, names: tuple[str, ...]) -> Scene:
+    """Open a scene whose bands aren't called as the model's: by name if all are there, else as many as it has."""
+    with Scene(path) as scene:
+        every = scene.all_bands
+        plain = len(scene.bands)
+    if set(names) <= set(every):
+        return Scene(path, bands=names)
+    # Four bands where the model wants four: the one taken for alpha is near infrared.
+    whole = len(every) == len(names) != plain
+    return Scene(path, bands=range(1, len(every) + 1) if whole else None)
+
+
+def _misfit(info: ModelInfo, scene: Scene) -> str:
+    """What keeps a scene from being understood; empty if nothing does."""
+    if len(scene.bands) != len(info.bands):
+        wanted = ", ".join(band.name for band in info.bands)
+        return (
+            f"Scene must have the {len(info.bands)} bands of the model ({wanted}), got {len(scene.bands)} "
+            f"({', '.join(scene.bands)}) in {scene.path.name}. Pass --bands to choose and order them."
+        )
+    model, values = np.dtype(info.dtype), scene.sample()
+    largest = max((high for _, high in info.value_range), default=0.0)
+    seen = float(np.percentile(values, 99)) if values.size else 0.0
+    if model.itemsize == 1 and scene.dtype.itemsize > 1 and seen > largest:
+        return (
+            f"Scene must hold 8-bit values as in training (0 to {largest:g}), got {scene.dtype} with a 99th percentile of "
+            f"{seen:g} in {scene.path.name}. Convert it to 8 bits, or use a model trained on such data."
+        )
+    if model.itemsize > 1 and model.kind in "ui" and scene.dtype == np.uint8 and largest > 255:
+        return (
+            f"Scene must hold {info.dtype} values up to about {largest:g} as in training, got uint8 in {scene.path.name}. "
+            f"Use the original data, or a model trained on 8-bit images."
+        )
+    return ""
+
+
+def doubts(info: ModelInfo, scene: Scene) -> list[str]:
+    """Say in plain words what makes a result doubtful although the scene can be read."""
+    found = []
+    gsd_m = scene.grid.gsd_m
+    if info.gsd_m and gsd_m and not info.gsd_m[0] / 1.5 <= gsd_m <= info.gsd_m[1] * 1.5:
+        low, high = info.gsd_m
+        found.append(
+            f"{scene.path.name} has pixels of {gsd_m:.2f} m; the model was trained on {low:.2f} to {high:.2f} m."
+        )
+    values = scene.sample()
+    if not values.size:
+        return [*found, f"{scene.path.name} holds nothing but nodata."]
+    high = np.percentile(values, 99, axis=0)
+    for name, value, (_, largest) in zip(scene.bands, high, info.value_range, strict=True):
+        if largest > 0 and value < largest / 8:
+            found.append(
+                f"Band {name!r} of {scene.path.name} is dark: 99 % lie below {value:g}, in training up to {largest:g}."
+            )
+        elif value > 1.5 * largest:
+            found.append(f"Band {name!r} of {scene.path.name} reaches {value:g}, in training only {largest:g}.")
+    return found
+
+
+def walk(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[Piece]:
+    """Run a network over a scene, window by window, in row order.
+
+    Windows are read with the model's halo, aligned to its stride, and end where the scene ends; only the core is kept.
+    The result equals, bit for bit, the network run over the whole scene. Reading, the network, and what the caller does
+    with a piece overlap; at most a few windows are in memory. Windows without a valid pixel are not run.
+
+    Args:
+        engine: The network.
+        scene: The scene, opened by `open_for`.
+        size: Side of a window at most, in pixels; a multiple of the stride.
+
+    Yields:
+        Pieces whose cores cover the scene exactly once.
+
+    Raises:
+        SettingError: If the size breaks the rules of `satmask.windows.cover`.
+        SceneError: If the scene can't be decoded.
+    """
+    info = engine.info
+    tiles = cover(*scene.grid.shape, size=size or choose_window(info), halo=info.halo, stride=info.stride)
+    pending: deque[Future[Piece]] = deque()
+    with ThreadPoolExecutor(engine.workers, thread_name_prefix="satmask-predict") as pool:
+        try:
+            for tile in tiles:
+                pending.append(pool.submit(_run, engine, scene, tile))
+                if len(pending) > engine.workers + 1:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _run(engine: Engine, scene: Scene, tile: Tile) -> Piece:
+    """Read one window and run the network on it."""
+    pixels = scene.read(tile.read)
+    keep = tile.core.seen_from(tile.read).slices
+    valid = pixels.valid[keep]
+    if not valid.any():
+        shape = (*valid.shape, len(engine.info.legend))
+        return Piece(tile, np.full(shape, np.nan, np.float32), valid)
+    probabilities = engine.run(pixels.filled(engine.info.fill)[None])[0][keep]
+    probabilities[~valid] = np.nan
+    return Piece(tile, probabilities, valid)
+
+
+def predict_array(engine: Engine, scene: Scene, *, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Run a network over a scene that fits into memory.
+
+    Returns:
+        Probabilities, float32, `(height, width, classes)`, NaN where not valid; and validity, bool, `(height, width)`.
+    """
+    probabilities = np.empty((*scene.grid.shape, len(engine.info.legend)), np.float32)
+    valid = np.empty(scene.grid.shape, bool)
+    for piece in walk(engine, scene, size=size):
+        probabilities[piece.tile.core.slices] = piece.probabilities
+        valid[piece.tile.core.slices] = piece.valid
+    return probabilities, valid
+
+
+def decide(probabilities: np.ndarray, legend: Legend, thresholds: Sequence[float]) -> np.ndarray:
+    """Turn probabilities into class ids.
+
+    Exclusive classes: the most probable one. Overlapping classes: the last in draw order whose probability reaches its
+    threshold; 0 where none does.
+
+    Args:
+        probabilities: `(height, width, classes)`; NaN where unknown.
+        legend: The classes.
+        thresholds: One for each class, 0 to 1.
+
+    Returns:
+        Ids in the legend's data type, `(height, width)`; the legend's nodata where unknown.
+    """
+    ids = np.asarray(legend.ids, legend.dtype)
+    unknown = np.isnan(probabilities[..., 0])
+    if legend.exclusive:
+        classes = ids[np.argmax(probabilities, axis=-1)]
+    else:
+        classes = np.zeros(probabilities.shape[:2], legend.dtype)
+        for channel, id_ in enumerate(ids):
+            classes[probabilities[..., channel] >= np.float32(thresholds[channel])] = id_
+    return np.where(unknown, np.asarray(legend.nodata, legend.dtype), classes)
+
+
+def predict_scene(
+    engine: Engine,
+    path: str | Path,
+    out: str | Path,
+    *,
+    bands: Sequence[int | str] | None = None,
+    size: int | None = None,
+    thresholds: Sequence[float] | None = None,
+    probabilities: bool = True,
+    polygons: bool | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Outputs:
+    """Predict one scene and write what a GIS opens.
+
+    Args:
+        engine: The network.
+        path: The scene.
+        out: Folder for `<scene>.classes.tif`, `<scene>.probabilities.tif` and `<scene>.gpkg`.
+        bands: Bands by number from 1 or by name, in the model's order.
+        size: Side of a window at most, in pixels.
+        thresholds: One for each class, or one for all; those of the model file by default.
+        probabilities: Whether to keep them.
+        polygons: Whether to write polygons; by default where the scene has a CRS.
+        progress: Called with the megapixels of each piece.
+
+    Returns:
+        What was written.
+
+    Raises:
+        SceneError: If the scene can't be read or the outputs can't be written.
+        ModelError: If the scene doesn't fit the model.
+    """
+    info, out, path = engine.info, Path(out), Path(path)
+    legend = info.legend
+    limits = check_thresholds(thresholds, info)
+    out.mkdir(parents=True, exist_ok=True)
+    names = {kind: out / f"{path.stem}.{kind}.tif" for kind in ("classes", "probabilities")}
+    with contextlib.ExitStack() as stack:
+        scene = stack.enter_context(open_for(info, path, bands=bands))
+        kept = stack.enter_context(RasterWriter(names["probabilities"], scene, _probability_kind(info)))
+        decided = stack.enter_context(RasterWriter(names["classes"], scene, _class_kind(legend)))
+        for piece in walk(engine, scene, size=size):
+            core = piece.tile.core
+            kept.write(piece.probabilities, core)
+            decided.write(decide(piece.probabilities, legend, limits), core)
+            progress(core.height * core.width / 1e6)
+        wanted = scene.grid.crs is not None if polygons is None else polygons
+        frame = _outline(kept, decided, scene, info, limits) if wanted else None
+        target = out / f"{path.stem}.gpkg"
+        written = write_polygons(frame, target, layer="polygons") if frame is not None else None
+        return Outputs(
+            decided.finish(),
+            kept.finish() if probabilities else None,
+            written,
+            0 if frame is None else len(frame),
+        )
+
+
+def check_thresholds(thresholds: Sequence[float] | None, info: ModelInfo) -> tuple[float, ...]:
+    """One threshold for each class, from what the user gave or the model file says.
+
+    Raises:
+        SettingError: If their number or size is wrong.
+    """
+    if not thresholds:
+        return info.thresholds
+    count = len(info.legend)
+    given = tuple(thresholds) * count if len(thresholds) == 1 else tuple(thresholds)
+    if len(given) != count or not all(0 <= value <= 1 for value in given):
+        msg = f"Thresholds must be 1 or {count} numbers from 0 to 1, got {', '.join(map(str, thresholds))}."
+        raise SettingError(msg)
+    return given
+
+
+def _class_kind(legend: Legend) -> RasterKind:
+    colours = legend.colour_table() if legend.dtype == np.uint8 else None
+    tags = {f"CLASS_{entry.id}": entry.name for entry in legend}
+    return RasterKind(
+        legend.dtype, ("class",), legend.nodata, colours, "mode", {**tags, "SOFTWARE": f"satmask {__version__}"}
+    )
+
+
+def _probability_kind(info: ModelInfo) -> RasterKind:
+    names = [f"{entry.name} probability" for entry in info.legend]
+    return RasterKind(np.dtype(np.float32), names, math.nan, tags={"SOFTWARE": f"satmask {__version__}"})
+
+
+def _outline(
+    kept: RasterWriter, decided: RasterWriter, scene: Scene, info: ModelInfo, limits: Sequence[float]
+) -> geopandas.GeoDataFrame:
+    """Polygons of the drafts, which hold the whole scene."""
+    legend = info.legend
+    classes = decided.read()[0]
+    probabilities = np.moveaxis(kept.read(), 0, -1)
+    if legend.exclusive or len(legend) == 1:
+        masks = classes
+    else:
+        masks = probabilities >= np.asarray(limits, np.float32)
+        masks &= (classes != legend.nodata)[..., None]
+    smallest = dict(zip(legend.ids, info.min_area_m2, strict=True)) if scene.grid.crs else 0.0
+    return find_polygons(masks, scene.grid, legend, probabilities=probabilities, min_area_m2=smallest)

@@ -1,0 +1,151 @@
+"""Rasters written window by window, which end as cloud-optimised GeoTIFFs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+
+from satmask.errors import SceneError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from satmask.scene import Scene
+    from satmask.windows import Window
+
+BLOCK = 512  # side of the blocks in the file, in pixels
+
+
+@dataclass(frozen=True)
+class RasterKind:
+    """What a raster to be written holds.
+
+    Attributes:
+        dtype: Data type, one for all bands.
+        bands: Names of the bands.
+        nodata: Value of unknown pixels.
+        colours: Red, green, blue and alpha of each value, for one 8-bit band.
+        resampling: How overviews are made: "mode" for classes, "average" for amounts.
+        tags: What the file says of itself.
+    """
+
+    dtype: np.dtype[Any]
+    bands: Sequence[str]
+    nodata: float
+    colours: Mapping[int, tuple[int, int, int, int]] | None = None
+    resampling: str = "average"
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class RasterWriter:
+    """Write a raster on the grid of a scene, window by window; it appears under its name whole or not at all.
+
+    What is being written lies beside it under a hidden name, uncompressed, so that windows can come in any order and at
+    any place. `finish` turns that into a cloud-optimised GeoTIFF with overviews. Leaving the `with` block without
+    `finish` leaves nothing behind.
+
+    Args:
+        path: The GeoTIFF to write.
+        scene: Gives the grid and, where it has no CRS, the control points.
+        kind: What it holds.
+
+    Raises:
+        SceneError: If the file can't be written.
+    """
+
+    def __init__(self, path: Path, scene: Scene, kind: RasterKind) -> None:
+        self.path, self.kind = path, kind
+        self.draft = path.with_name(f".{path.name}.draft.tif")
+        self._whole = path.with_name(f".{path.name}.part.tif")
+        grid = scene.grid
+        placed = grid.crs is not None or not grid.transform.is_identity
+        try:
+            self._file = rasterio.open(
+                self.draft,
+                "w",
+                driver="GTiff",
+                height=grid.height,
+                width=grid.width,
+                count=len(kind.bands),
+                dtype=kind.dtype,
+                nodata=kind.nodata,
+                crs=grid.crs.to_wkt() if grid.crs else None,
+                transform=grid.transform if placed else None,
+                gcps=scene.control_points[0] or None,
+                tiled=True,
+                blockxsize=BLOCK,
+                blockysize=BLOCK,
+                interleave="band",
+                bigtiff="IF_SAFER",
+                sparse_ok=True,
+            )
+            self._describe(scene)
+        except RasterioError as error:
+            raise self._failure(error) from error
+
+    def _describe(self, scene: Scene) -> None:
+        """Say what the bands are; colours and control points can only be set on an open file."""
+        for index, name in enumerate(self.kind.bands, start=1):
+            self._file.set_band_description(index, name)
+        self._file.update_tags(**self.kind.tags)
+        if self.kind.colours:
+            self._file.write_colormap(1, dict(self.kind.colours))
+        elif len(self.kind.bands) > 1:
+            self._file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * (len(self.kind.bands) - 1)]
+        points, crs = scene.control_points
+        if points:
+            self._file.gcps = (points, crs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        for left in (self.draft, self._whole):
+            left.unlink(missing_ok=True)
+
+    def write(self, values: np.ndarray, window: Window) -> None:
+        """Write a window of `(height, width)` or `(height, width, bands)`."""
+        values = np.moveaxis(values, -1, 0) if values.ndim == 3 else values[None]
+        place = rasterio.windows.Window(window.column, window.row, window.width, window.height)
+        try:
+            self._file.write(values.astype(self.kind.dtype, copy=False), window=place)
+        except RasterioError as error:
+            raise self._failure(error) from error
+
+    def read(self) -> np.ndarray:
+        """Read back everything written so far, `(bands, height, width)`."""
+        self._file.close()
+        with rasterio.open(self.draft) as file:
+            return np.asarray(file.read())
+
+    def finish(self) -> Path:
+        """Compress, add overviews, and give the file its name."""
+        predictor = "FLOATING_POINT" if self.kind.dtype.kind == "f" else "STANDARD"
+        try:
+            self._file.close()
+            rasterio.shutil.copy(
+                self.draft,
+                self._whole,
+                driver="COG",
+                BLOCKSIZE=BLOCK,
+                COMPRESS="DEFLATE",
+                PREDICTOR=predictor,
+                OVERVIEW_RESAMPLING=self.kind.resampling.upper(),
+                BIGTIFF="IF_SAFER",
+                NUM_THREADS="ALL_CPUS",
+            )
+            self._whole.replace(self.path)
+        except (RasterioError, OSError) as error:
+            raise self._failure(error) from error
+        return self.path
+
+    def _failure(self, error: BaseException) -> SceneError:
+        return SceneError(f"Raster must be written whole, got {str(error).splitlines()[0]!r:.200} for {self.path}.")
