@@ -67,10 +67,10 @@ def run_windowed(engine, image, *, size, halo=None):
     return out, engine.run(padded[None])[0, :height, :width], len(tiles)
 
 
-@pytest.mark.parametrize("sides", [(203, 317), (317, 41), (1, 1)])
+@pytest.mark.parametrize("sides", [(203, 317), (1, 1)])
 def test_windowed_equals_whole_bit_for_bit(path, sides):
     engine = open_engine(path, threads=2)
-    for size in (240, 272):
+    for size in (240, 288):
         windowed, whole, count = run_windowed(engine, draw_images(*sides), size=size)
         assert count > 1 or max(sides) < size
         np.testing.assert_array_equal(windowed, whole)

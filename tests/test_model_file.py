@@ -60,7 +60,7 @@ def test_what_was_written_is_read(exported):
     assert info.min_area_m2 == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("sides", [(4, 4), (36, 20), (64, 100)])
+@pytest.mark.parametrize("sides", [(16, 16), (48, 32), (64, 112)])
 def test_probabilities_are_those_of_keras_at_any_size(exported, sides):
     network, _, path = exported
     images = np.random.default_rng(3).uniform(0, 255, (2, *sides, 3)).astype(np.float32)
@@ -132,7 +132,7 @@ HOSTILE = {
     "must be JSON": lambda model: set_metadata(model, "{"),
     "schema version 1, got 2.*Update satmask": lambda model: set_metadata(model, '{"schema_version": 2}'),
     "got a bad 'legend'": lambda model: set_metadata(model, '{"schema_version": 1}'),
-    "standard ONNX operators only, got evil.Conv": lambda model: setattr(model.graph.node[1], "domain", "evil"),
+    "standard ONNX operators only, got evil": lambda model: setattr(model.graph.node[1], "domain", "evil"),
     "one float32 'image'": lambda model: setattr(model.graph.input[0], "name", "picture"),
     r"one float32 'probabilities' \(batch, height, width, 2\)": lambda model: setattr(
         model.graph.output[0].type.tensor_type.shape.dim[3], "dim_value", 7

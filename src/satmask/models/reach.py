@@ -12,6 +12,11 @@ from keras import layers, ops
 from satmask.errors import SettingError
 from satmask.models.blocks import copy_layer, rebuild
 
+# Sides are multiples of this even where a network has a smaller stride. Runtimes compute a remainder that doesn't fill a
+# vector register (16 numbers) with other instructions, whose last bit differs: found with ONNX Runtime 1.32, in single
+# pixels near the end of a window of 317 × 41.
+LEAST_STRIDE = 16
+
 # Layers that see the whole image at once: a window of it can't tell what they would say.
 _GLOBAL = (
     "GlobalAveragePooling2D",
@@ -48,7 +53,8 @@ class Reach:
     """How far a network sees.
 
     Attributes:
-        stride: Sides of what the network is given must be multiples of this.
+        stride: Sides of what the network is given must be multiples of this: the network's own stride, and at least 16,
+            so that runtimes compute each pixel in the same way whatever the window.
         halo: Largest distance, in pixels along an axis, between an input pixel and the block of output pixels, aligned
             to the stride and one stride long, that it changes. Windows cut at multiples of the stride, as
             `satmask.windows.cover` cuts them, need this much; single pixels reach up to a stride farther.
@@ -82,13 +88,13 @@ def measure_reach(network: Any) -> Reach:
     Example:
         >>> from satmask.models import unet
         >>> measure_reach(unet(1, 1, filters=(1, 1)))
-        Reach(stride=2, halo=8, local=True)
+        Reach(stride=16, halo=8, local=True)
 
     References:
         Luo et al., 2016, "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks",
         https://arxiv.org/abs/1701.04128, for why most of the halo matters little; exactness needs all of it.
     """
-    stride = measure_stride(network)
+    stride = max(measure_stride(network), LEAST_STRIDE)
     silhouette = _silhouette(network)
     halo = max(_measure_axis(silhouette, stride, axis) for axis in (1, 2))
     names = {type(layer).__name__ for layer in _all_layers(network)}
