@@ -66,7 +66,7 @@ class ModelInfo(BaseModel):
         gsd_m: Smallest and largest ground sampling distance of the training images, in metres; None where unknown.
         fill: Raw value of each band that takes the place of nodata.
         stride: Sides of what the network is given must be multiples of this.
-        halo: Pixels of context that an output pixel depends on.
+        halo: Pixels of context that a block of output pixels aligned to the stride depends on.
         local: True where the network sees nothing farther away than the halo, so that windows are exact.
         activation: The last activation.
         thresholds: Probability from which a pixel belongs to each class, 0 to 1; 0.5 where left out.

@@ -51,7 +51,7 @@ def spread_bands(kernel: np.ndarray, bands: int) -> np.ndarray:
         Weights `(height, width, bands, filters)`.
 
     Example:
-        >>> spread_bands(np.ones((3, 3, 3, 8)), 6).sum() == np.ones((3, 3, 3, 8)).sum()
+        >>> bool(spread_bands(np.ones((3, 3, 3, 8)), 6).sum() == np.ones((3, 3, 3, 8)).sum())
         True
     """
     if bands == kernel.shape[2]:
