@@ -1,0 +1,213 @@
+"""Predicting a scene, against the bare network and against a blend of half-overlapping windows.
+
+python benchmarks/prediction.py [--model model.onnx] [--scene scene.tif] [--data DIR] [--size 4096] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from materials import FULL, make_model, make_scene
+from measure import Ratio, begin, compare, interleave, show, widths
+
+from satmask.engines import Engine, open_engine, open_session, run_session
+from satmask.grid import Grid
+from satmask.prediction import Piece, choose_window, decide, open_for, predict_array, predict_scene
+from satmask.scene import Scene
+from satmask.windows import Tile, Window, cover, round_up
+
+
+def blend(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[Piece]:
+    """Run a network over a scene as is usual: windows that overlap by half, averaged with Hann weights.
+
+    A drop-in for `satmask.prediction.walk`, with its reading, its threads and its overlap of the two, so that nothing
+    but the windows differs. It does no needless work: the weights are a product of two vectors made once, sums are
+    float32 and added in place, the last window of a row is moved back instead of padded, and rows that no further
+    window touches are handed on at once.
+    """
+    info, (height, width) = engine.info, scene.grid.shape
+    side = size or choose_window(info)
+    rows = min(side, round_up(height, info.stride))
+    columns = min(side, round_up(width, info.stride))
+    weights = np.outer(_hann(rows), _hann(columns))
+    sums = np.zeros((round_up(height, info.stride), round_up(width, info.stride), len(info.legend)), np.float32)
+    total, valid = np.zeros(sums.shape[:2], np.float32), np.zeros(sums.shape[:2], bool)
+    tops = _starts(len(sums), rows)
+    places = [Window(top, left, rows, columns) for top in tops for left in _starts(sums.shape[1], columns)]
+    done = 0
+    for place, known, probabilities in _run_all(engine, scene, places):
+        if place.row > done:
+            yield _strip(sums, total, valid, Window(done, 0, place.row - done, width))
+            done = place.row
+        sums[place.slices] += probabilities * weights[..., None]
+        total[place.slices] += weights
+        valid[place.slices] = known
+    yield _strip(sums, total, valid, Window(done, 0, height - done, width))
+
+
+def _run_all(engine: Engine, scene: Scene, places: list[Window]) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
+    """Read windows and run the network on them in as many threads as `walk` uses, in order."""
+
+    def run(place: Window) -> tuple[Window, np.ndarray, np.ndarray]:
+        pixels = scene.read(place)
+        return place, pixels.valid, engine.run(pixels.filled(engine.info.fill)[None])[0]
+
+    pending: deque[Future[tuple[Window, np.ndarray, np.ndarray]]] = deque()
+    with ThreadPoolExecutor(engine.workers) as pool:
+        for place in places:
+            pending.append(pool.submit(run, place))
+            if len(pending) > engine.workers + 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _strip(sums: np.ndarray, total: np.ndarray, valid: np.ndarray, rows: Window) -> Piece:
+    """Rows that no further window touches, as weighted means."""
+    probabilities = sums[rows.slices] / total[rows.slices][..., None]
+    probabilities[~valid[rows.slices]] = np.nan
+    return Piece(Tile(rows, rows), probabilities, valid[rows.slices])
+
+
+def _hann(size: int) -> np.ndarray:
+    """Hann weights at the pixels' centres, float32, above 0 everywhere, so that the scene's edge has a weight."""
+    return (np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2).astype(np.float32)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where windows begin that overlap by half; the last ends where the scene does."""
+    return [*range(0, length - side, side // 2), length - side]
+
+
+def bare_loops(path: Path, engine: Engine, scene_path: Path, size: int) -> dict[str, Callable[[], object]]:
+    """The same ONNX graph over the same windows, which lie in memory; what it says is dropped.
+
+    Once as `walk` does it, a window a thread; once as most scripts do it, one window after the other, each shared among
+    as many threads.
+    """
+    info = engine.info
+    with open_for(info, scene_path) as scene:
+        tiles = cover(*scene.grid.shape, size=size, halo=info.halo, stride=info.stride)
+        windows = [scene.read(tile.read).filled(info.fill)[None] for tile in tiles]
+    session = open_session(path, threads=1)
+    shared = open_session(path, threads=engine.workers)
+
+    def parallel() -> None:
+        with ThreadPoolExecutor(engine.workers) as pool:
+            for _ in pool.map(lambda window: run_session(session, window), windows):
+                pass
+
+    def serial() -> None:
+        for window in windows:
+            run_session(shared, window)
+
+    return {"network, a window a thread": parallel, "network, threads share a window": serial}
+
+
+def whole_scenes(
+    engine: Engine, scene: Path, folder: Path, *, size: int, blend_size: int
+) -> dict[str, Callable[[], object]]:
+    """Predicting a scene with all that belongs to it, and the same with blended windows."""
+
+    def ours() -> None:
+        predict_scene(engine, scene, folder / "exact", size=size)
+
+    def blended() -> None:
+        with mock.patch("satmask.prediction.walk", blend):
+            predict_scene(engine, scene, folder / "blend", size=blend_size)
+
+    return {"satmask predict": ours, "blend": blended}
+
+
+def count_differences(engine: Engine, scene_path: Path, *, size: int) -> None:
+    """Print how many pixels differ from the network run over the whole scene at once."""
+    info = engine.info
+    with open_for(info, scene_path) as scene:
+        height, width = scene.grid.shape
+        seen = Window(0, 0, round_up(height, info.stride), round_up(width, info.stride))
+        image = scene.read(seen).filled(info.fill)
+        whole = engine.run(image[None])[0][:height, :width]
+        exact, _ = predict_array(engine, scene, size=size)
+        with mock.patch("satmask.prediction.walk", blend):
+            blended, _ = predict_array(engine, scene, size=size)
+    print(f"Pixels that differ from the whole scene at once, {height} × {width}, windows of {size}:")
+    labels = decide(whole, info.legend, info.thresholds)
+    for name, values in (("satmask predict", exact), ("blend", blended)):
+        other = int((decide(values, info.legend, info.thresholds) != labels).sum())
+        differing = int((values != whole).any(axis=-1).sum())
+        worst = float(np.abs(values - whole).max())
+        print(f"  {name}: {differing:,} probabilities, at most by {worst:.2g}; {other:,} classes")
+
+
+def describe(path: Path, engine: Engine, tiles: int, *, size: int, blend_size: int) -> None:
+    """Print what is run."""
+    info = engine.info
+    print(
+        f"{path.name}: {info.network} {info.options.get('filters', '')}, halo {info.halo}, stride {info.stride}; "
+        f"{engine.name}, {engine.workers} threads; {tiles} windows of {size} at most, blend of {blend_size}"
+    )
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="model file; by default an untrained U-Net")
+    parser.add_argument("--filters", type=widths, default=FULL, help="of the untrained U-Net; 32,64,128,256,512")
+    parser.add_argument("--scene", type=Path, help="GeoTIFF; by default one made of --data or of a synthetic town")
+    parser.add_argument("--data", type=Path, help="data set whose 8-bit images make the scene")
+    parser.add_argument("--size", type=int, default=4096, help="side of the scene made, in pixels")
+    parser.add_argument("--window", type=int, help="side of a window; chosen as satmask predict does by default")
+    parser.add_argument("--blend-window", type=int, help="side of the blend's windows; the same by default")
+    parser.add_argument("--check-size", type=int, default=1536, help="side of the scene for the exactness count")
+    parser.add_argument("--threads", type=int, help="processor threads; all by default")
+    parser.add_argument("--rounds", type=int, default=3)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parse()
+    begin("Prediction: whole scene against bare network and against 50 % overlap")
+    with tempfile.TemporaryDirectory(prefix="satmask-benchmark-") as name:
+        folder = Path(name)
+        scene = options.scene or make_scene(folder / "scene.tif", size=options.size, data=options.data)
+        model = options.model or make_model(folder, filters=options.filters, scene=scene)
+        engine = open_engine(model, threads=options.threads)
+        measure(engine, model, scene, folder, options)
+
+
+def measure(engine: Engine, model: Path, scene: Path, folder: Path, options: argparse.Namespace) -> None:
+    """Time all cases in turn, then count differing pixels."""
+    info = engine.info
+    size = options.window or choose_window(info)
+    blend_size = options.blend_window or size
+    with open_for(info, scene) as file:
+        grid: Grid = file.grid
+    tiles = cover(*grid.shape, size=size, halo=info.halo, stride=info.stride)
+    describe(model, engine, len(tiles), size=size, blend_size=blend_size)
+    cases = whole_scenes(engine, scene, folder, size=size, blend_size=blend_size)
+    cases |= bare_loops(model, engine, scene, size)
+    timings = interleave(cases, options.rounds)
+    show(timings, amount=grid.height * grid.width / 1e6, unit="MP")
+    ours, other, parallel, serial = (timing.median for timing in timings.values())
+    compare([
+        Ratio("scene time / network time, a window a thread", ours / parallel, "≤ 1.10"),
+        Ratio("scene time / network time, threads share a window", ours / serial, "≤ 1.10"),
+        Ratio(f"scene time / blend time, windows of {blend_size}", ours / other, "≤ 0.40"),
+    ])  # fmt: skip
+    least = 2 * round_up(info.halo, info.stride) + 4 * info.stride
+    check = make_scene(folder / "check.tif", size=options.check_size, data=options.data)
+    count_differences(
+        engine, check if options.scene is None else scene, size=max(least, 256 // info.stride * info.stride)
+    )
+
+
+if __name__ == "__main__":
+    main()
