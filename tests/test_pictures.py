@@ -1,7 +1,6 @@
 """Laws of the pictures: nothing unknown looks known, and what is counted is what is seen."""
 
 import json
-import re
 from itertools import combinations
 
 import cv2
@@ -209,7 +208,7 @@ def test_error_colours_stay_apart_for_the_colour_blind(kind):
         assert min(np.linalg.norm(lab(error) - lab(grey)) for grey in colours[4:]) > 25, error
 
 
-# ---- figures
+# ---- panels
 
 
 def test_panels_agree_in_size_and_with_their_key(data, random):
@@ -228,125 +227,3 @@ def test_exclusive_panels_take_ids_and_masks_alike(random):
     by_ids = pictures.panels(Example(rgb, truth, prediction), EXCLUSIVE)
     by_masks = pictures.panels(Example(rgb, *masks), EXCLUSIVE)
     assert all(np.array_equal(by_ids[name], by_masks[name]) for name in by_ids)
-
-
-def history(epochs=30):
-    steps = np.arange(epochs)
-    return {
-        "epoch": steps,
-        "loss": np.exp(-steps / 9),
-        "val_loss": np.exp(-steps / 9) + 0.1,
-        "iou": 1 - np.exp(-steps / 9),
-        "val_iou": 0.7 - ((steps - 20) / 40) ** 2,
-        "learning_rate": np.full(epochs, 1e-3),
-    }
-
-
-def figures(data):
-    rgb, polygons, mask = building_tile(data, least=5)
-    name = r"$house_{1}$ <b> & a very long class name without end 家"
-    legend = Legend.of({1: name, 2: "_hidden"})
-    both = np.stack([mask, np.roll(mask, 9, axis=0)], axis=-1)
-    valid = np.ones(mask.shape, bool)
-    valid[:40] = False
-    holed = [polygons[0].difference(polygons[0].centroid.buffer(2)), shapely.MultiPolygon(polygons[1:3])]
-    return {
-        "comparison": pictures.comparison(rgb, both, both[::-1], legend, valid=valid, title=name),
-        "sheet": pictures.comparison_sheet([Example(rgb[:, :99], both[:, :99], both[:, :99])] * 2, legend, title=name),
-        "windows": pictures.window_sheet([rgb * 1.0] * 3, [both] * 3, [valid * 1.0] * 3, legend, title=name),
-        "polygons": pictures.polygons_over(rgb, holed, [1, 2], legend, gsd_m=0.15, title=name),
-        "curves": pictures.learning_curves(history()),
-        "one epoch": pictures.learning_curves({"loss": [1.0], "val_loss": [float("nan")]}),
-        "confusion": pictures.confusion_matrix([[5_000_000, 3], [0, 0]], legend.names),
-        "bars": pictures.score_bars({name: {"IoU": 0.5, "F1": float("nan")}, "_hidden": {"IoU": 1.0}}),
-    }
-
-
-def test_every_figure_is_drawn_whole_for_any_class_name(data):
-    for name, figure in figures(data).items():
-        picture = cv2.imdecode(np.frombuffer(pictures.png_bytes(figure, dpi=80), np.uint8), cv2.IMREAD_COLOR)
-        border = np.concatenate([picture[[0, -1]].reshape(-1, 3), picture[:, [0, -1]].reshape(-1, 3)])
-        assert (border == 255).all(), f"{name} is clipped"
-        assert picture.std() > 5, f"{name} is blank"
-
-
-def test_a_long_legend_takes_no_room_from_the_picture():
-    def height_of_image(names):
-        figure = pictures.polygons_over(np.zeros((90, 90, 3), np.uint8), [], [], Legend.of(names))
-        figure.draw_without_rendering()
-        return figure.axes[0].get_window_extent().height
-
-    few, many = height_of_image(["a"]), height_of_image([f"{'a long name ' * 6}{index}" for index in range(12)])
-    assert abs(many / few - 1) < 0.03
-
-
-def test_best_epoch_has_the_highest_validation_iou():
-    pandas = pytest.importorskip("pandas")
-    for kind in (dict, pandas.DataFrame):
-        figure = pictures.learning_curves(kind(history()))
-        assert [axis.get_title(loc="right") for axis in figure.axes] == ["", "best 0.700 in epoch 21", ""]
-
-
-def test_pixels_of_weight_0_take_no_part_in_the_stretch_of_windows():
-    def sheet(junk):
-        images = [
-            random.uniform(0, 50, (32, 32, 4)).astype(np.float32) for random in map(np.random.default_rng, (1, 2))
-        ]
-        weights = [np.ones((32, 32, 1)), np.ones((32, 32, 1))]
-        images[0][:8], weights[0][:8] = junk, 0
-        figure = pictures.window_sheet(images, [np.zeros((32, 32), int)] * 2, weights, OVERLAPPING, columns=2)
-        shown = figure.axes[0].images[0].get_array()
-        return shown[shown.shape[0] // 3 :]
-
-    assert np.array_equal(sheet(0), sheet(1e6))
-
-
-def test_a_history_of_nothing_but_nan_has_no_best_epoch():
-    figure = pictures.learning_curves({"loss": [float("nan")] * 3})
-    assert figure.axes[0].get_title(loc="right") == ""
-
-
-def test_confusion_is_shared_out_by_truth():
-    figure = pictures.confusion_matrix([[3, 1], [0, 0]], ["a", "b"])
-    assert [text.get_text() for text in figure.axes[0].texts] == ["no pixels", "75.0%\n3", "25.0%\n1"]
-
-
-def test_polygons_are_counted_and_measured(data):
-    rgb, polygons, _ = building_tile(data, least=5)
-    figure = pictures.polygons_over(rgb, polygons, [100] * len(polygons), BUILDING, gsd_m=0.5)
-    area = sum(polygon.area for polygon in polygons) * 0.25
-    assert figure.legends[0].texts[0].get_text() == f"building: {len(polygons):,} · {area:,.0f} m²"
-    plain = pictures.polygons_over(rgb, polygons[:2], [100] * 2, BUILDING)
-    assert plain.legends[0].texts[0].get_text() == "building: 2"
-
-
-def test_svg_follows_the_page_into_the_dark():
-    text = pictures.svg_bytes(pictures.learning_curves(history())).decode()
-    assert text.count("prefers-color-scheme:dark") == 1
-    assert not re.search(f'style="[^"]*({pictures.INK}|{pictures.GRID})', text)
-    assert "var(--ink)" in text
-
-
-def test_save_writes_the_kind_that_the_name_asks_for(tmp_path):
-    figure = pictures.score_bars({"building": 0.7})
-    pictures.save(figure, tmp_path / "bars.svg")
-    pictures.save(figure, tmp_path / "bars.png")
-    assert b"<svg" in (tmp_path / "bars.svg").read_bytes()
-    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: pictures.learning_curves({"iou": [0.1]}),
-        lambda: pictures.learning_curves({"loss": []}),
-        lambda: pictures.comparison_sheet([], BUILDING),
-        lambda: pictures.window_sheet([], [], [], BUILDING),
-        lambda: pictures.confusion_matrix([[1, 2]], ["a"]),
-        lambda: pictures.score_bars({}),
-    ],
-)
-def test_nothing_to_draw_is_said(draw):
-    with pytest.raises(SettingError, match=r"must .*got"):
-        draw()

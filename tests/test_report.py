@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from satmask import pictures
+from satmask import charts
 from satmask.errors import SettingError
 from satmask.report import Page, Picture, Section, Table, embed, render_page, write_page
 
@@ -46,7 +46,7 @@ def read(html):
 @pytest.fixture
 def page():
     rgb = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    chart = pictures.score_bars({EVIL: 0.5})
+    chart = charts.score_bars({EVIL: 0.5})
     return Page(
         title=f"Run {EVIL}",
         subtitle=EVIL,
@@ -56,8 +56,8 @@ def page():
             Section(
                 "Charts",
                 pictures=[
-                    Picture(pictures.svg_bytes(chart), "chart"),
-                    Picture(pictures.png_bytes(chart, dpi=60), "chart"),
+                    Picture(charts.svg_bytes(chart), "chart"),
+                    Picture(charts.png_bytes(chart, dpi=60), "chart"),
                 ],
             ),
         ],
