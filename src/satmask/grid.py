@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import ProjError
 
 from satmask.errors import SettingError
 
@@ -71,8 +72,11 @@ class Grid:
         """West, south, east, north in degrees; None where the scene has no CRS, or PROJ can't say."""
         if self.crs is None:
             return None
-        to_degrees = Transformer.from_crs(self.crs, "OGC:CRS84", always_xy=True)
-        west, south, east, north = to_degrees.transform_bounds(*self.bounds)
+        try:
+            to_degrees = Transformer.from_crs(self.crs, "OGC:CRS84", always_xy=True)
+            west, south, east, north = to_degrees.transform_bounds(*self.bounds)
+        except ProjError:  # a local or engineering CRS has no place on Earth
+            return None
         return (west, south, east, north) if all(map(math.isfinite, (west, south, east, north))) else None
 
     @cached_property
@@ -80,11 +84,14 @@ class Grid:
         """Ground sampling distance in metres at the middle: side of the square with a pixel's true area.
 
         Measured along the ellipsoid, so that a web-mercator pixel at 60° north counts half its nominal side.
-        None where the scene has no CRS.
+        None where the scene has no CRS, or one without a place on Earth.
         """
         if self.crs is None:
             return None
-        to_degrees = Transformer.from_crs(self.crs, self.crs.geodetic_crs or "EPSG:4326", always_xy=True)
+        try:
+            to_degrees = Transformer.from_crs(self.crs, self.crs.geodetic_crs or "EPSG:4326", always_xy=True)
+        except ProjError:
+            return None
         column, row = self.width / 2, self.height / 2
         corners = [(0, 0), (1, 0), (1, 1), (0, 1)]
         points = [to_degrees.transform(*(self.transform @ (column + x, row + y))) for x, y in corners]

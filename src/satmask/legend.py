@@ -128,7 +128,7 @@ class Legend:
                 for position, entry in enumerate(content["classes"])
             )
             return cls(entries, exclusive=bool(content.get("exclusive", False)))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, SettingError):
                 raise
             msg = f"Legend must list classes with `id` and `name`, got {content!r:.200}."

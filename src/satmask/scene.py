@@ -195,7 +195,9 @@ class Scene:
         known = np.ones(values.shape[:2], bool)
         nodata = [self._file.nodatavals[index - 1] for index in self.indexes]
         if all(value is not None for value in nodata):
-            known &= (values != np.asarray(nodata)).any(axis=-1)
+            # A nodata of 0.1 is stored as the nearest 32-bit number by the pixels, but not by the file's header.
+            fits = values.dtype.kind == "f"
+            known &= (values != np.asarray(nodata, values.dtype if fits else np.float64)).any(axis=-1)
         if values.dtype.kind == "f":
             known &= np.isfinite(values).all(axis=-1)
         return known

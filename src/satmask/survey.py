@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 BLOCK = 64  # side of the blocks in which classes are counted, in pixels
 READ = 1024  # side of the windows read, in pixels; a multiple of BLOCK
-SAMPLED = 4096  # pixels kept of each window for mean, deviation and percentiles; the extremes see every pixel
+# Pixels kept for mean, deviation and percentiles, of each window and of all together; the extremes see every pixel.
+SAMPLED, SAMPLED_IN_ALL = 4096, 2**20
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,12 @@ def survey(
         DataError: If no sample can be used.
     """
     indexes, names, dtype = _common(samples, bands)
+    windows = sum(-(-height // READ) * -(-width // READ) for height, width in (sample.shape for sample in samples))
+    kept = min(SAMPLED, max(SAMPLED_IN_ALL // windows, 16))
 
     def read(sample: Sample) -> _Part | Problem:
         try:
-            return _read(sample, indexes, dtype)
+            return _read(sample, indexes, dtype, kept)
         except SatmaskError as error:
             return Problem(sample.name, f"Image {sample.name!r} can't be used: {error}")
         finally:
@@ -140,7 +143,7 @@ def _common(
     return max(votes, key=lambda key: (votes[key], len(key[0])))
 
 
-def _read(sample: Sample, indexes: tuple[int, ...], dtype: np.dtype[np.generic]) -> _Part:
+def _read(sample: Sample, indexes: tuple[int, ...], dtype: np.dtype[np.generic], kept: int) -> _Part:
     with Scene(sample.image, bands=indexes) as scene:
         if scene.grid.shape != sample.shape:
             (height, width), (want_height, want_width) = scene.grid.shape, sample.shape
@@ -153,30 +156,41 @@ def _read(sample: Sample, indexes: tuple[int, ...], dtype: np.dtype[np.generic])
             raise DataError(msg)
         height, width = scene.grid.shape
         tiles = cover(height, width, size=READ, halo=0, stride=1)
-        parts = [_read_window(scene, sample, tile.core) for tile in tiles]
+        parts = [_read_window(scene, sample, tile.core, kept) for tile in tiles]
         return _merge(parts, scene.grid.gsd_m)
 
 
-def _read_window(scene: Scene, sample: Sample, window: Window) -> _Part:
+def _read_window(scene: Scene, sample: Sample, window: Window, kept: int) -> _Part:
     pixels = scene.read(window)
     truth = sample.labels.read(window)
-    values = pixels.values[pixels.valid]
-    none = np.full(values.shape[1], np.nan)
-    known = truth.classes * (truth.labelled & pixels.valid)[..., None]
+    whole = bool(pixels.valid.all())
+    values = pixels.values.reshape(-1, pixels.values.shape[2]) if whole else pixels.values[pixels.valid]
+    smallest, largest = _extremes(values, height=window.height if whole else 1)
+    known = truth.labelled & pixels.valid
     top, left = window.row // BLOCK, window.column // BLOCK
-    counts = _block_sums(known)
+    counts = _block_sums(truth.classes * known[..., None])
     blocks = [
         (top + row, left + column, counts[row, column]) for row, column in np.argwhere(counts.any(axis=-1)).tolist()
     ]
     return _Part(
-        smallest=values.min(axis=0) if len(values) else none,
-        largest=values.max(axis=0) if len(values) else none,
-        values=values[:: max(len(values) // SAMPLED, 1)].astype(np.float64),
+        smallest=smallest,
+        largest=largest,
+        values=values[:: -(-len(values) // kept) or 1].astype(np.float64),
         blocks=blocks,
-        labelled=int((truth.labelled & pixels.valid).sum()),
+        labelled=int(np.count_nonzero(known)),
         pixels=pixels.valid.size,
         gsd_m=None,
     )
+
+
+def _extremes(values: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of each band of `(pixels, bands)`; NaN where there is no pixel."""
+    bands = values.shape[1]
+    if not len(values):
+        return np.full(bands, np.nan), np.full(bands, np.nan)
+    # Row upon row first: along pixels of few bands NumPy takes ten times as long.
+    rows = values.reshape(height, -1)
+    return rows.min(axis=0).reshape(-1, bands).min(axis=0), rows.max(axis=0).reshape(-1, bands).max(axis=0)
 
 
 def _block_sums(known: np.ndarray) -> np.ndarray:

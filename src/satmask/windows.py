@@ -191,8 +191,8 @@ def draw_balanced(
 ) -> Iterator[tuple[int, Window]]:
     """Draw training windows so that every class is met equally often.
 
-    A class is taken in turn, then a block by its share of the class's pixels, then a window that holds the block's
-    middle at a random place. Classes that occur nowhere are left out.
+    A class is taken in turn, then a block by its share of the class's pixels, then a window that holds the block at a
+    random place, or a random part of it where windows are smaller than blocks. Classes that occur nowhere are left out.
 
     Args:
         blocks: Where the classes are.
@@ -213,10 +213,15 @@ def draw_balanced(
     for channel in random.permutation(np.resize(random.permutation(present), count)):
         entry = int(np.searchsorted(ends[:, channel], random.integers(ends[-1, channel]), side="right"))
         index = int(blocks.image[entry])
-        height, width = shapes[index]
-        middle = ((int(blocks.row[entry]) + 0.5) * blocks.side, (int(blocks.column[entry]) + 0.5) * blocks.side)
+        block = (int(blocks.row[entry]), int(blocks.column[entry]))
         row, column = (
-            min(max(int(at - random.random() * size), 0), max(side - size, 0))
-            for at, side in zip(middle, (height, width), strict=True)
+            _around(at * blocks.side, min((at + 1) * blocks.side, side), side, size, random.random())
+            for at, side in zip(block, shapes[index], strict=True)
         )
         yield index, Window(row, column, size, size)
+
+
+def _around(begin: int, end: int, side: int, size: int, share: float) -> int:
+    """Where a window begins that holds `begin` to `end` whole (or lies inside, if it is smaller) and stays in `side`."""
+    low, high = sorted((max(end - size, 0), min(begin, max(side - size, 0))))
+    return low + int(share * (high - low + 1))

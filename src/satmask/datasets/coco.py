@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import shapely
@@ -13,7 +12,7 @@ from satmask.datasets.dataset import Problem, Sample, place_of
 from satmask.errors import DataError
 from satmask.labels import PolygonLabels
 from satmask.legend import Legend
-from satmask.masks import decode_rle, polygonise
+from satmask.masks import FARTHEST_PX, decode_rle, polygonise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,17 +79,22 @@ def _load(path: Path) -> dict[str, list[dict[str, Any]]]:
 def _legend(categories: Iterable[dict[str, Any]], path: Path) -> Legend:
     try:
         return Legend.of({int(entry["id"]): str(entry["name"]) for entry in categories})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         msg = f"Categories must have an id of 1 to 65534 and a name, got {error} in {path}."
         raise DataError(msg) from error
+
+
+def _whole(value: Any) -> TypeGuard[int]:
+    """Whether a JSON value is a whole number: Python counts True as one."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _unique(entries: Iterable[dict[str, Any]], noun: str, problems: list[Problem]) -> Iterable[dict[str, Any]]:
     seen: set[Any] = set()
     for entry in entries:
         key = entry.get("id")
-        if not isinstance(key, int) or key in seen:
-            wrong = "has no whole number as id" if not isinstance(key, int) else "has the id of another"
+        if not _whole(key) or key in seen:
+            wrong = "has the id of another" if _whole(key) else "has no whole number as id"
             problems.append(Problem(f"{noun} {key}", f"{noun} {key!r} {wrong}."))
             continue
         seen.add(key)
@@ -105,11 +109,11 @@ def _tiles(
     names: set[str] = set()
     for image in _unique(images, "Image", problems):
         name, height, width = image.get("file_name"), image.get("height"), image.get("width")
-        if name not in there:
+        if not isinstance(name, str) or name not in there:
             problems.append(Problem(str(name), f"Tile {name!r} of image {image['id']} is missing from {folder.name}/."))
         elif name in names:
             problems.append(Problem(str(name), f"Tile {name!r} is named by two images, the second is {image['id']}."))
-        elif not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+        elif not (_whole(height) and _whole(width) and height > 0 and width > 0):
             problems.append(
                 Problem(str(name), f"Tile {name!r} must have a height and a width, got {height!r}, {width!r}.")
             )
@@ -127,13 +131,14 @@ def _read_annotation(
     problems: list[Problem],
 ) -> None:
     """Add an annotation's polygons to its tile, or say what is wrong with it."""
-    tile = tiles.get(annotation.get("image_id", -1))
-    where = f"Annotation {annotation['id']} of tile {tile[0].name if tile else annotation.get('image_id')!r}"
+    key, category = annotation.get("image_id"), annotation.get("category_id")
+    tile = tiles.get(key) if _whole(key) else None
     if tile is None:
-        problems.append(Problem(where, f"{where} has no usable image."))
+        where = f"Annotation {annotation['id']} of image {key!r}"
+        problems.append(Problem(where, f"{where} has no usable tile."))
         return
-    category = annotation.get("category_id")
-    if category not in legend.ids:
+    where = f"Annotation {annotation['id']} of tile {tile[0].name}"
+    if not _whole(category) or category not in legend.ids:
         known = ", ".join(map(str, legend.ids))
         problems.append(Problem(where, f"{where} has category {category!r}, which isn't one of {known}."))
         return
@@ -143,7 +148,7 @@ def _read_annotation(
         return
     if wrong := _box_problem(annotation.get("bbox"), geometry):
         problems.append(Problem(where, f"{where} {wrong}.", severity="warning"))
-    channel = -1 if annotation.get("iscrowd") else legend.channel(int(category))
+    channel = -1 if annotation.get("iscrowd") else legend.channel(category)
     shapes[annotation["image_id"]].append((channel, geometry))
 
 
@@ -169,13 +174,13 @@ def _points(ring: Any, shape: tuple[int, int]) -> np.ndarray | str:
         return f"has an odd number of coordinates, {len(ring)}"
     if len(ring) < 6:
         return f"has a ring of {len(ring) // 2} points, fewer than three"
-    for value in ring:
-        if not math.isfinite(value):
-            return f"has {'a NaN' if math.isnan(value) else 'an infinite'} coordinate"
     # Polygons may hang over the edge a little; a tile's width beyond it, the number is broken.
     largest = 2 * max(shape)
-    if (worst := max(ring, key=abs)) and abs(worst) > largest:
-        return f"has a coordinate of {worst:g} in a tile of {shape[1]} × {shape[0]}"
+    for value in ring:
+        if not abs(value) <= largest:  # whole numbers of JSON can be too large for a float, so they are compared first
+            if abs(value) <= FARTHEST_PX:
+                return f"has a coordinate of {value:g} in a tile of {shape[1]} × {shape[0]}"
+            return f"has a {'NaN' if value != value else 'huge or infinite'} coordinate"  # noqa: PLR0124  # only NaN differs from itself
     return np.asarray(ring, np.float64).reshape(-1, 2)
 
 
@@ -183,9 +188,12 @@ def _decode(code: dict[str, Any], shape: tuple[int, int]) -> BaseGeometry | str:
     """Polygons of a run-length code."""
     if code.get("size") != list(shape):
         return f"has a run-length code of size {code.get('size')!r} in a tile of {shape[0]} × {shape[1]}"
+    counts = code.get("counts")
     try:
+        if isinstance(counts, list) and sum(counts) != shape[0] * shape[1]:
+            return f"has a run-length code of {sum(counts)} pixels in a tile of {shape[0]} × {shape[1]}"
         return shapely.MultiPolygon(polygonise(decode_rle(code)))
-    except (DataError, ValueError) as error:
+    except (DataError, TypeError, ValueError, MemoryError) as error:
         return f"has a run-length code that can't be decoded ({error})"
 
 
@@ -197,6 +205,6 @@ def _box_problem(box: Any, geometry: BaseGeometry) -> str:
     want = [west, north, east - west, south - north]
     try:
         fits = len(box) == 4 and np.allclose(np.asarray(box, np.float64), want, atol=1.01)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         fits = False
     return "" if fits else f"has bbox {box}, but its polygon spans {[round(value, 2) for value in want]}"

@@ -36,7 +36,7 @@ def read_legend(path: Path) -> Legend:
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"Legend must be TOML or JSON, got {error} in {path}."
         raise DataError(msg) from error
     if not isinstance(content, dict):
