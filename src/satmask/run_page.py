@@ -12,6 +12,7 @@ from satmask import charts
 from satmask.pictures import panel_key, panels
 from satmask.report import Page, Picture, Section, Table, render_page
 from satmask.run import best_epoch
+from satmask.validation import SLIVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +86,7 @@ def page_of(found: Findings, *, quality: int = 82) -> Page:
         _problems(found),
     )
     return Page(
-        title=f"Training run {found.run.folder.resolve().name}",
+        title=f"Training run “{found.run.folder.resolve().name}”",
         subtitle=f"{found.info.network} on {found.scores['data']['name']} · {made} UTC · satmask {found.info.version}",
         sections=[section for section in sections if section is not None],
     )
@@ -95,7 +96,7 @@ def _summary(found: Findings) -> Section:
     counts, history = found.counts, found.run.history
     names = list(found.info.legend.names)
     one = len(names) == 1
-    what = names[0] if one else f"{len(names)} classes ({_listed(names)})"
+    what = f"“{names[0]}”" if one else f"{len(names)} classes ({_listed(names)})"
     how = "IoU" if one else "mean IoU"
     images = f"{len(found.held.samples):,} validation image{'s' * (len(found.held.samples) != 1)}"
     said = (
@@ -110,7 +111,7 @@ def _summary(found: Findings) -> Section:
             f"AP {objects['ap50']:.3f}, AR {objects['ar50']:.3f}, as the crowdAI challenge counts."
         )
     caution = found.split
-    if history:
+    if len(history) > 1:
         caution += (
             f" Epoch {best_epoch(history)} of {len(history)} was chosen because it was the best on these very images, so "
             f"the scores flatter it a little; images that took part in no choice would give an honest number."
@@ -213,7 +214,10 @@ def _gallery(found: Findings, name: str, quality: int) -> Section | None:
         if any(view.sample.shape != (view.window.height, view.window.width) for view, _ in views)
         else "images"
     )
-    text = f"The {few} with the {'lowest' if name == 'worst' else 'highest'} IoU of all pixels together, among those with labels."
+    text = (
+        f"The {few} with the {'lowest' if name == 'worst' else 'highest'} IoU, of all classes together, among those whose "
+        f"truth covers at least {SLIVER:.1%}."
+    )
     return Section(f"{name.capitalize()} predictions", text, pictures=pictures, columns=4, key=panel_key(legend))
 
 
@@ -230,10 +234,13 @@ def _model(found: Findings) -> Section:
     info, path = found.info, found.run.model
     low_high = info.value_range
     reach = "" if info.local else "; it looks at the whole window, so results depend on the window's size a little"
+    options: list[list[Value]] = [
+        [key.replace("_", " ").capitalize(), _shown(value)] for key, value in info.options.items()
+    ]
     rows: list[list[Value]] = [
-        ["File", f"{path.name}, {path.stat().st_size / 1e6:,.1f} MB"],
+        ["File", f"{path.name}, {_bytes(path.stat().st_size)}"],
         ["Network", info.network],
-        *[[key.replace("_", " ").capitalize(), _shown(value)] for key, value in info.options.items()],
+        *options,
         ["Weights", _weights(found)],
         ["Classes", _listed([f"{entry.id} {entry.name}" for entry in info.legend])],
         ["Bands", _listed([band.name for band in info.bands])],
@@ -306,6 +313,10 @@ def _shown(value: Any) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
 def _span(gsd_m: tuple[float, float]) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from satmask.scene import Scene
     from satmask.survey import Survey
 
+SLIVER = 0.001  # share of a view's pixels; what has less of all classes is a rim cut off by the view's edge
 VIEW = 512  # longest side of a view, in pixels
 
 
@@ -175,8 +176,9 @@ def overlap(one: Window, other: Window) -> Window | None:
 
 
 def rank(verdicts: Sequence[Verdict]) -> list[View]:
-    """Views from worst to best IoU; only those whose truth holds a class, so that there was something to find."""
+    """Views from worst to best IoU; only those whose truth holds more than slivers, so that there was something to find."""
     views = [view for verdict in verdicts for view in verdict.views if view.class_pixels]
+    views = [view for view in views if view.class_pixels >= SLIVER * view.counts.pixels] or views
     return sorted(views, key=lambda view: (view.iou, view.sample.name))
 
 
