@@ -102,7 +102,10 @@ class Recipe(Settings):
     weight_decay: float = Field(default=1e-4, ge=0)
     stop_after: int | None = Field(default=None, ge=1, description="Stop after so many epochs without a better IoU.")
     seed: int = Field(default=0, ge=0)
-    compile: bool = Field(default=True, description="Compile the step with XLA.")
+    compile: bool | None = Field(
+        default=None,
+        description="Compile the step with XLA; by default where that is faster, see training.worth_compiling.",
+    )
     mixed_precision: bool = Field(default=False, description="Compute in 16 bits where it is safe; for GPUs.")
 
     @model_validator(mode="after")
