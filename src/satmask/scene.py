@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import rasterio
 from pyproj import CRS
+from rasterio._err import CPLE_BaseError  # GDAL's errors that rasterio lets through; it has no public name for them
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -104,8 +105,11 @@ class Scene:
             self.bands = tuple(band_names(self._file)[index - 1] for index in self.indexes)
             self.dtype = _real_dtype(self._file, self.indexes)
             self.grid = read_grid(self._file)
-        except BaseException:
+            self._flags = self._file.mask_flag_enums[self.indexes[0] - 1]
+        except BaseException as error:
             self._file.close()
+            if isinstance(error, RasterioError | CPLE_BaseError):
+                raise _undecodable(error, self.path) from error
             raise
 
     def __enter__(self) -> Self:
@@ -131,15 +135,19 @@ class Scene:
 
     def sample(self) -> np.ndarray:
         """Valid pixels of the scene read at no more than 256 × 256, `(pixels, bands)`; from overviews where there are."""
-        shape = (len(self.indexes), min(self.grid.height, 256), min(self.grid.width, 256))
-        whole = Window(0, 0, *self.grid.shape)
-        values = np.moveaxis(self._access(whole, lambda _: self._file.read(self.indexes, out_shape=shape)), 0, -1)
-        return np.asarray(values[self._known(values)])
+        shape = (min(self.grid.height, 256), min(self.grid.width, 256))
+        values, known = self._decode(Window(0, 0, *self.grid.shape), shape)
+        return np.asarray(values[known])
 
     @property
     def profile(self) -> dict[str, Any]:
         """What else the file says of itself: driver, size, nodata, tiling, as rasterio names it."""
         return dict(self._file.profile)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the file says of itself in tags of its writer."""
+        return dict(self._file.tags())
 
     def read(self, window: Window) -> Pixels:
         """Read a window; it may reach over the edge of the scene. Safe to call from several threads.
@@ -162,7 +170,11 @@ class Scene:
         Raises:
             SceneError: If the file's pixels can't be decoded.
         """
-        values = self._access(window, lambda place: self._file.read(self.indexes, window=place))
+        return self._stack(window, (window.height, window.width))
+
+    def _stack(self, window: Window, shape: tuple[int, int]) -> np.ndarray:
+        whole = (len(self.indexes), *shape)
+        values = self._access(window, lambda place: self._file.read(self.indexes, window=place, out_shape=whole))
         return np.moveaxis(np.asarray(values), 0, -1)
 
     @property
@@ -180,15 +192,18 @@ class Scene:
         try:
             with self._lock, rasterio.Env(**GDAL_OPTIONS):
                 return read(place)
-        except (RasterioError, MemoryError) as error:
-            msg = f"Scene must decode, got {_reason(error)!r} in {self.path.name} at row {window.row}."
-            raise SceneError(msg) from error
+        except (RasterioError, CPLE_BaseError, MemoryError) as error:
+            raise _undecodable(error, self.path, f" at row {window.row}") from error
 
-    def _decode(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        values = self.raw(window)
-        mask = self._access(window, self._mask)
-        known = self._known(values)
-        return values, known if mask is None else known & mask
+    def _decode(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read values and what is known of a window, at its own resolution or at a coarser shape."""
+        shape = shape or (window.height, window.width)
+        known = self._known(values := self._stack(window, shape))
+        band = self._mask_band()
+        if band is None:
+            return values, known
+        read = self._file.read if band == self._alpha else self._file.read_masks
+        return values, known & (self._access(window, lambda place: read(band, window=place, out_shape=shape)) > 0)
 
     def _known(self, values: np.ndarray) -> np.ndarray:
         """False where all bands hold the nodata value or one isn't finite."""
@@ -202,14 +217,12 @@ class Scene:
             known &= np.isfinite(values).all(axis=-1)
         return known
 
-    def _mask(self, place: rasterio.windows.Window) -> np.ndarray | None:
-        """Read the alpha or mask band, where there is one that isn't among the bands read."""
+    def _mask_band(self) -> int | None:
+        """The band that is alpha and isn't among the bands read, or the one that has a mask; None without either."""
         if self._alpha and self._alpha not in self.indexes:
-            return np.asarray(self._file.read(self._alpha, window=place) > 0)
-        flags = self._file.mask_flag_enums[self.indexes[0] - 1]
-        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-            return np.asarray(self._file.read_masks(self.indexes[0], window=place) > 0)
-        return None
+            return self._alpha
+        masked = MaskFlags.per_dataset in self._flags and MaskFlags.alpha not in self._flags
+        return self.indexes[0] if masked else None
 
     def _choose(self, bands: Sequence[int | str] | None) -> list[int]:
         names = band_names(self._file)
@@ -260,11 +273,8 @@ def alpha_band(file: DatasetReader) -> int | None:
     if file.count < 2 or ColorInterp.alpha not in file.colorinterp:
         return None
     index = int(file.colorinterp.index(ColorInterp.alpha)) + 1
-    try:
-        with rasterio.Env(**GDAL_OPTIONS):
-            sample = file.read(index, out_shape=(min(file.height, 256), min(file.width, 256)))
-    except RasterioError:
-        return index
+    with rasterio.Env(**GDAL_OPTIONS):
+        sample = file.read(index, out_shape=(min(file.height, 256), min(file.width, 256)))
     opaque = np.iinfo(sample.dtype).max if sample.dtype.kind in "ui" else sample.max()
     extreme = np.count_nonzero((sample == 0) | (sample == opaque)) / sample.size
     return index if extreme >= 0.9 else None
@@ -278,7 +288,7 @@ def _open(path: Path) -> DatasetReader:
     try:
         with rasterio.Env(**GDAL_OPTIONS):
             return rasterio.open(path, driver=driver)
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         msg = f"Scene must be a raster that can be opened, got {_reason(error)!r} for {path.name}."
         raise SceneError(msg) from error
 
@@ -289,6 +299,10 @@ def _real_dtype(file: DatasetReader, indexes: Sequence[int]) -> np.dtype[Any]:
         msg = f"Scene must hold integers or real numbers, got {dtype} in {Path(file.name).name}."
         raise SceneError(msg)
     return dtype
+
+
+def _undecodable(error: BaseException, path: Path, where: str = "") -> SceneError:
+    return SceneError(f"Scene must decode, got {_reason(error)!r} in {path.name}{where}.")
 
 
 def _reason(error: BaseException) -> str:
