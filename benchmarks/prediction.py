@@ -14,9 +14,9 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+
 from materials import FULL, make_model, make_scene
 from measure import Ratio, begin, compare, interleave, show, widths
-
 from satmask.engines import Engine, open_engine, open_session, run_session
 from satmask.grid import Grid
 from satmask.prediction import Piece, choose_window, decide, open_for, predict_array, predict_scene
