@@ -1,5 +1,6 @@
 """Scenes against rasterio: the same pixels, and the truth about which of them are valid."""
 
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -206,8 +207,8 @@ TRUNCATED = {
 }
 
 
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 0.99])
-@pytest.mark.parametrize("suffix", ["jpg", "tif", "scene"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 0.995])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "scene"])
 def test_truncated_files_are_errors_and_never_wrong_pixels(tmp_path, data, suffix, share):
     if suffix == "scene":
         source = data / "scenes" / "catanduanes_ph_z20_0.tif"
@@ -222,8 +223,7 @@ def test_truncated_files_are_errors_and_never_wrong_pixels(tmp_path, data, suffi
         with Scene(path) as scene:
             found = scene.read(Window(0, 0, *scene.grid.shape))
     except SceneError as error:
-        assert path.name in str(error)  # noqa: PT017  # either an error, or the right pixels
-        assert "\n" not in str(error)
+        assert re.fullmatch(rf".*{path.name}.*", str(error))  # noqa: PT017  # either an error, or the right pixels
     else:
         assert (found.values == want.values).all()
 

@@ -41,11 +41,13 @@ DRIVERS = {
     ".img": "HFA",
     ".vrt": "VRT",
 }
-# A truncated JPEG is an error, not grey pixels. Sidecar files are not looked for in folders of many tiles.
+# A truncated JPEG is an error, not grey pixels, and so is a truncated PNG: GDAL's fast way of reading PNG at once hides
+# errors and leaves wrong pixels. Sidecar files are not looked for in folders of many tiles.
 GDAL_OPTIONS = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": False,
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,
 }
 
 
