@@ -15,7 +15,7 @@ import numpy as np
 from satmask import __version__
 from satmask.errors import ModelError, SettingError
 from satmask.polygons import find_polygons, write_polygons
-from satmask.rasters import RasterKind, RasterWriter
+from satmask.rasters import RasterKind, RasterWriter, legend_tags
 from satmask.scene import Scene
 from satmask.windows import Tile, cover, round_up
 
@@ -323,15 +323,16 @@ def check_thresholds(thresholds: Sequence[float] | None, info: ModelInfo) -> tup
 
 def _class_kind(legend: Legend) -> RasterKind:
     colours = legend.colour_table() if legend.dtype == np.uint8 else None
-    tags = {f"CLASS_{entry.id}": entry.name for entry in legend}
-    return RasterKind(
-        legend.dtype, ("class",), legend.nodata, colours, "mode", {**tags, "SOFTWARE": f"satmask {__version__}"}
-    )
+    return RasterKind(legend.dtype, ("class",), legend.nodata, colours, "mode", _tags(legend))
 
 
 def _probability_kind(info: ModelInfo) -> RasterKind:
     names = [f"{entry.name} probability" for entry in info.legend]
-    return RasterKind(np.dtype(np.float32), names, math.nan, tags={"SOFTWARE": f"satmask {__version__}"})
+    return RasterKind(np.dtype(np.float32), names, math.nan, tags=_tags(info.legend))
+
+
+def _tags(legend: Legend) -> dict[str, str]:
+    return {**legend_tags(legend), "SOFTWARE": f"satmask {__version__}"}
 
 
 def _outline(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -53,7 +54,10 @@ def track(what: str, total: float, *, unit: str = "", quiet: bool = False) -> It
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, refresh_per_second=4, disable=not console.is_terminal) as bar:
+    # Results printed meanwhile go over the bar on a terminal; into a file they go as they are.
+    redirect = sys.stdout.isatty()
+    shown = console.is_terminal
+    with Progress(*columns, console=console, refresh_per_second=4, disable=not shown, redirect_stdout=redirect) as bar:
         task = bar.add_task(what, total=total, text="", speed="")
 
         def advance(amount: float = 1, text: str | None = None) -> None:

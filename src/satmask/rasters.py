@@ -13,11 +13,12 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
 from satmask.errors import SceneError
+from satmask.legend import Legend
+from satmask.scene import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from satmask.scene import Scene
     from satmask.windows import Window
 
 BLOCK = 512  # side of the blocks in the file, in pixels
@@ -42,6 +43,33 @@ class RasterKind:
     colours: Mapping[int, tuple[int, int, int, int]] | None = None
     resampling: str = "average"
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def legend_tags(legend: Legend) -> dict[str, str]:
+    """What a raster says of its classes: `CLASS_<id>` is a name, `CLASSES_EXCLUSIVE` is YES or NO.
+
+    Example:
+        >>> legend_tags(Legend.of({100: "building"}))
+        {'CLASS_100': 'building', 'CLASSES_EXCLUSIVE': 'NO'}
+    """
+    names = {f"CLASS_{entry.id}": entry.name for entry in legend}
+    return {**names, "CLASSES_EXCLUSIVE": "YES" if legend.exclusive else "NO"}
+
+
+def read_legend_tags(path: str | Path) -> Legend | None:
+    """Read the legend that `legend_tags` put into a raster, in order of id; None where there is none.
+
+    Raises:
+        SceneError: If the raster can't be opened.
+    """
+    with Scene(path) as scene:
+        tags, palette = scene.tags, scene.palette
+    names = {int(key[6:]): name for key, name in tags.items() if key.startswith("CLASS_") and key[6:].isdecimal()}
+    exclusive = tags.get("CLASSES_EXCLUSIVE") == "YES" and len(names) > 1
+    if not names:
+        return None
+    painted = {} if palette is None else {id_: "#{:02X}{:02X}{:02X}".format(*palette[id_]) for id_ in names}
+    return Legend.of(dict(sorted(names.items())), colours=painted, exclusive=exclusive or 0 in names)
 
 
 class RasterWriter:

@@ -116,6 +116,27 @@ class Layer:
         return image.stem.startswith(self.path.stem)
 
 
+def read_labels(path: Path, grid: Grid, legend: Legend | None = None) -> tuple[PolygonLabels, list[Problem]]:
+    """Read a vector file as the labels of a grid.
+
+    Args:
+        path: The file, in any format and CRS that GDAL reads.
+        grid: The grid.
+        legend: The classes; by default numbered as they are found.
+
+    Returns:
+        The labels, and what in the file the legend doesn't know.
+
+    Raises:
+        DataError: If the file can't be read, or its CRS can't be turned into the grid's.
+    """
+    problems: list[Problem] = []
+    layer = Layer(path)
+    legend = legend or _legend([layer])
+    geometries, channels = _in_pixels(layer, grid, legend, problems)
+    return PolygonLabels(legend, grid.shape, list(geometries), [int(channel) for channel in channels]), problems
+
+
 def _legend(layers: Sequence[Layer]) -> Legend:
     """A legend of all classes that the layers name."""
     names: dict[int, str] = {}

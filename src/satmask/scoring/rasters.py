@@ -157,9 +157,9 @@ def _score_pair(pair: tuple[Path, Path], legend: Legend, mapping: Mapping[int, i
             raise DataError(msg)
         total = Confusion.empty(legend)
         try:
-            for window in _windows(prediction.grid):
-                said, said_known = _read(prediction, window, legend, {})
-                true, true_known = _read(truth, window, legend, mapping)
+            for window in windows_of(prediction.grid):
+                said, said_known = read_ids(prediction, window, legend, {})
+                true, true_known = read_ids(truth, window, legend, mapping)
                 total += confusion(true, said, legend, said_known & true_known)
         except DataError as error:
             msg = f"{error} ({pair[0].name} and {pair[1].name})"
@@ -167,11 +167,12 @@ def _score_pair(pair: tuple[Path, Path], legend: Legend, mapping: Mapping[int, i
     return total
 
 
-def _windows(grid: Grid) -> list[Window]:
+def windows_of(grid: Grid) -> list[Window]:
+    """The windows in which a raster is read."""
     return [tile.core for tile in cover(grid.height, grid.width, size=SIDE, halo=0, stride=1)]
 
 
-def _read(scene: Scene, window: Window, legend: Legend, mapping: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def read_ids(scene: Scene, window: Window, legend: Legend, mapping: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Read ids or masks, and where the file's nodata tag says that nothing is known."""
     values = scene.raw(window)
     nodata = scene.profile.get("nodata")
@@ -200,7 +201,7 @@ def _mapped(ids: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
 def _legend_of(pairs: Iterable[tuple[Path, Path]], mapping: Mapping[int, int]) -> Legend:
     """Find the classes in the files: 0 is no class, the type's largest value is nodata unless it stands alone."""
     pairs = list(pairs)
-    said, true = (_values([pair[side] for pair in pairs], mapping if side else {}) for side in (0, 1))
+    said, true = (class_values([pair[side] for pair in pairs], mapping if side else {}) for side in (0, 1))
     if said and true and not said & true:
         hint = f" Use mapping={{{min(true)}: {min(said)}}}." if len(said) == len(true) == 1 else " Give a legend."
         msg = f"Truth and prediction must share class ids, got {sorted(true)[:9]} and {sorted(said)[:9]}.{hint}"
@@ -217,7 +218,7 @@ def _refuse_unmapped(score: Confusion, truths: Iterable[Path], mapping: Mapping[
         return
     ids = score.legend.ids
     for path in truths:
-        if strange := sorted(_values([path], mapping) - {*ids, *mapping.values()}):
+        if strange := sorted(class_values([path], mapping) - {*ids, *mapping.values()}):
             msg = (
                 f"Truth must hold class ids {', '.join(map(str, ids))}, got only {strange[:9]} in {path.name}. "
                 f"Use mapping={{{strange[0]}: {ids[0]}}}, or {{{strange[0]}: {score.legend.nodata}}} if that is nodata."
@@ -225,7 +226,8 @@ def _refuse_unmapped(score: Confusion, truths: Iterable[Path], mapping: Mapping[
             raise DataError(msg)
 
 
-def _values(paths: Iterable[Path], mapping: Mapping[int, int]) -> set[int]:
+def class_values(paths: Iterable[Path], mapping: Mapping[int, int]) -> set[int]:
+    """Find the values in rasters of class ids, mapped, without 0 and nodata; the type's largest counts if alone."""
     found: set[int] = set()
     largest = 0
     for path in (paths := list(paths)):
@@ -234,7 +236,7 @@ def _values(paths: Iterable[Path], mapping: Mapping[int, int]) -> set[int]:
                 if scene.dtype.kind not in "ui" or len(scene.indexes) > 1:
                     msg = f"Raster must have one band of class ids, got {len(scene.indexes)} of {scene.dtype} in {path.name}."
                     raise DataError(msg)
-                for window in _windows(scene.grid):
+                for window in windows_of(scene.grid):
                     found |= set(np.unique(_mapped(scene.raw(window)[..., 0], mapping)).tolist())
                 found.discard(scene.profile.get("nodata") or 0)
                 largest = int(np.iinfo(scene.dtype).max)

@@ -1,0 +1,72 @@
+"""The flags that verbs share, one line each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+File = {"exists": True, "dir_okay": False}
+
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+LegendFile: TypeAlias = Annotated[Path | None, typer.Option("--legend", **File, help="Classes, from TOML or JSON.")]
+Thresholds: TypeAlias = Annotated[str | None, typer.Option("--threshold", metavar="X[,Y…]", help="Probability from which a pixel has a class; one, or one a class.")]  # fmt: skip
+
+
+def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
+    """Read numbers that commas separate.
+
+    Raises:
+        SettingError: If one isn't a number.
+
+    Example:
+        >>> numbers("0.5,0.25", "--threshold")
+        (0.5, 0.25)
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        from satmask.errors import SettingError
+
+        msg = f"{flag} must be numbers separated by commas, got {text!r}."
+        raise SettingError(msg) from None
+
+
+def bands(text: str | None) -> tuple[int | str, ...] | None:
+    """Read bands by number or name, separated by commas.
+
+    Example:
+        >>> bands("3,2,nir")
+        (3, 2, 'nir')
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+def mapping(texts: list[str] | None) -> dict[int, int]:
+    """Read `VALUE=ID` pairs.
+
+    Raises:
+        SettingError: If one looks otherwise.
+
+    Example:
+        >>> mapping(["255=1", "7=0"])
+        {255: 1, 7: 0}
+    """
+    pairs = {}
+    for text in texts or ():
+        value, _, id_ = text.partition("=")
+        try:
+            pairs[int(value)] = int(id_)
+        except ValueError:
+            from satmask.errors import SettingError
+
+            msg = f"--map must look like 255=1, got {text!r}."
+            raise SettingError(msg) from None
+    return pairs

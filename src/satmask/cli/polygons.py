@@ -1,0 +1,123 @@
+"""`satmask polygons`: a raster of classes or probabilities to map features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from satmask.cli.options import Json, LegendFile, Thresholds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from satmask.legend import Legend
+    from satmask.scene import Scene
+
+MARK = " probability"
+
+
+def polygons(
+    raster: Annotated[
+        Path, typer.Argument(metavar="RASTER", help="Class ids, or probabilities as floats, one band a class.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="File to write: .gpkg, .fgb, .parquet, .geojson or .shp.")],
+    legend: LegendFile = None,
+    threshold: Thresholds = None,
+    min_area_m2: Annotated[float, typer.Option(min=0, help="Leave out what is smaller on the ground.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Turn a raster into map features.
+
+    Each group of pixels that share edges and a class is a polygon.
+    """
+    from satmask import Scene, SettingError, find_polygons, write_polygons
+    from satmask.cli import options
+    from satmask.cli.output import say, say_json
+
+    limits = options.numbers(threshold, "--threshold")
+    with Scene(raster) as scene:
+        classes = _named(scene, legend)
+        if scene.dtype.kind == "f":
+            masks, probabilities = _decided(scene, classes, limits)
+        elif limits:
+            msg = f"--threshold must come with probabilities, got class ids in {raster.name}."
+            raise SettingError(msg)
+        else:
+            masks, probabilities = _ids(scene), None
+        frame = find_polygons(masks, scene.grid, classes, probabilities=probabilities, min_area_m2=min_area_m2)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_polygons(frame, out, layer="polygons")
+    counts = {name: int((frame["class"] == name).sum()) for name in classes.names}
+    if as_json:
+        say_json({"file": out, "polygons": len(frame), "classes": counts})
+        return
+    for name, count in counts.items():
+        say(f"{name}  {count:,}")
+    say(f"{len(frame):,} polygons written to {out}")
+
+
+def _named(scene: Scene, path: Path | None) -> Legend:
+    """The classes: from a legend file, else as the raster's tags say, else numbered as they are found."""
+    from satmask import Legend, read_legend
+    from satmask.rasters import read_legend_tags
+
+    legend = read_legend(path) if path else read_legend_tags(scene.path)
+    if scene.dtype.kind == "f":
+        return _in_band_order(scene, legend)
+    if legend is None:
+        import numpy as np
+
+        found = np.setdiff1d(np.unique(_ids(scene)), [0, scene.profile.get("nodata") or 0])
+        legend = Legend.of({int(id_): f"class {id_}" for id_ in found} or {1: "class 1"})
+    return legend
+
+
+def _in_band_order(scene: Scene, legend: Legend | None) -> Legend:
+    """The classes in the order of the bands, which are named after them where predict wrote the file."""
+    from satmask import DataError, Legend
+
+    names = [name.removesuffix(MARK) for name in scene.bands]
+    if legend is None:
+        return Legend.of(names)
+    by_name = {entry.name: entry for entry in legend}
+    if set(names) == set(by_name):
+        return Legend(tuple(by_name[name] for name in names), exclusive=legend.exclusive)
+    if len(names) != len(legend):
+        msg = f"Probabilities must have a band for each of {', '.join(legend.names)}, got {', '.join(names)} "
+        msg += f"in {scene.path.name}."
+        raise DataError(msg)
+    return legend
+
+
+def _ids(scene: Scene) -> np.ndarray:
+    """Class ids of the whole raster, 0 where it holds nodata that isn't a class."""
+    from satmask import DataError, Window
+
+    values = scene.raw(Window(0, 0, *scene.grid.shape))
+    if values.shape[2] != 1 or values.dtype.kind not in "ui":
+        msg = f"Raster must have one band of class ids, or floats, got {values.shape[2]} of {values.dtype} "
+        msg += f"in {scene.path.name}."
+        raise DataError(msg)
+    return values[..., 0]
+
+
+def _decided(scene: Scene, legend: Legend, limits: tuple[float, ...] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Decide by thresholds as predict does: class ids, or a mask a class where classes overlap."""
+    import numpy as np
+
+    from satmask import SettingError, Window
+    from satmask.prediction import decide
+
+    count = len(legend)
+    chosen = (limits or (0.5,)) * (count if not limits or len(limits) == 1 else 1)
+    if len(chosen) != count or not all(0 <= value <= 1 for value in chosen):
+        msg = f"--threshold must be 1 or {count} numbers from 0 to 1, got {', '.join(map(str, chosen))}."
+        raise SettingError(msg)
+    probabilities = scene.raw(Window(0, 0, *scene.grid.shape)).astype(np.float32, copy=False)
+    if legend.exclusive or count == 1:
+        return decide(probabilities, legend, chosen), probabilities
+    # NaN, which stands for nodata, reaches no threshold.
+    return probabilities >= np.asarray(chosen, np.float32), probabilities

@@ -1,0 +1,187 @@
+"""`satmask predict`: a model file and scenes in, rasters and polygons out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from satmask.cli.options import Json, Quiet, Thresholds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from satmask.engines import Engine
+
+MARKS = (".classes", ".probabilities")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file, or the run folder that holds it.")],
+    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE…", help="Rasters, or folders of them.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    bands: Annotated[str | None, typer.Option(metavar="B,B…", help="Bands by number or name, as the model's.")] = None,
+    window: Annotated[int | None, typer.Option(help="Side of a window at most, in pixels.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads; all by default.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or keras.")] = "auto",
+    threshold: Thresholds = None,
+    no_probabilities: Annotated[bool, typer.Option("--no-probabilities", help="Keep only classes.")] = False,
+    polygons: Annotated[
+        bool | None, typer.Option("--polygons/--no-polygons", help="By default where a scene has a CRS.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Predict scenes: classes, probabilities and polygons.
+
+    Writes SCENE.classes.tif, SCENE.probabilities.tif and SCENE.gpkg into --out. A scene that can't be predicted is
+    reported, and the rest goes on; the exit code is then 1.
+    """
+    from satmask import open_engine
+    from satmask.cli import options
+    from satmask.cli.output import calm_tensorflow, complain, say_json
+    from satmask.prediction import check_thresholds
+
+    paths = find_scenes(scenes)
+    limits = options.numbers(threshold, "--threshold")
+    with calm_tensorflow():
+        network = open_engine(find_model(model), engine=engine, threads=threads)  # type: ignore[arg-type]  # it checks
+    check_thresholds(limits, network.info)
+    refuse_overwriting(paths, out)
+    settings = {
+        "bands": options.bands(bands),
+        "size": window,
+        "thresholds": limits,
+        "probabilities": not no_probabilities,
+        "polygons": polygons,
+    }
+    done, failed = _predict_all(network, paths, out, settings, quiet=quiet, as_json=as_json)
+    if as_json:
+        say_json({"scenes": done, "failed": failed})
+    if failed:
+        complain(f"error: {len(done)} of {len(paths)} scenes predicted; {len(failed)} failed.")
+        raise typer.Exit(1)
+
+
+def find_model(path: Path) -> Path:
+    """The model file itself, or that of a run folder."""
+    return path / "model.onnx" if path.is_dir() else path
+
+
+def find_scenes(paths: Sequence[Path]) -> list[Path]:
+    """The rasters named, and those in the folders named: in `images/` of a data set, without masks and predictions.
+
+    Raises:
+        SettingError: If a folder holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        found += _in_folder(path) if path.is_dir() else [path]
+    return found
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    from satmask.datasets.pairs import list_images
+    from satmask.datasets.scenes import is_mask
+    from satmask.errors import SettingError
+
+    inner = folder / "images"
+    images = list_images(inner if inner.is_dir() else folder)
+    scenes = [path for path in images if not is_mask(path) and not path.stem.endswith(MARKS)]
+    if not scenes:
+        msg = f"Scenes must be rasters or folders of rasters, got a folder without any: {folder}."
+        raise SettingError(msg)
+    return scenes
+
+
+def refuse_overwriting(paths: Sequence[Path], out: Path) -> None:
+    """Refuse scenes whose results would lie over one another, over a scene, or over somebody's vector file.
+
+    Raises:
+        SettingError: With the names of the files.
+    """
+    from satmask.errors import SettingError
+
+    scenes = {path.resolve() for path in paths}
+    owners: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in owners:
+            msg = f"Scenes must have names of their own, got {owners[path.stem]} and {path}. Predict them apart."
+            raise SettingError(msg)
+        owners[path.stem] = path
+        targets = [out / f"{path.stem}{mark}.tif" for mark in MARKS]
+        if hit := [target for target in targets if target.resolve() in scenes]:
+            msg = f"Output must not lie over a scene, got {hit[0]}. Choose another --out."
+            raise SettingError(msg)
+        features = out / f"{path.stem}.gpkg"
+        if features.exists() and not targets[0].exists():
+            msg = f"Output must not lie over a file of another origin, got {features}. Choose another --out."
+            raise SettingError(msg)
+
+
+def _predict_all(
+    network: Engine, paths: Sequence[Path], out: Path, settings: dict[str, Any], *, quiet: bool, as_json: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Predict scene after scene; what fails is reported, and the rest goes on."""
+    from satmask.cli.output import complain, complain_about, say
+    from satmask.errors import SatmaskError, SettingError
+    from satmask.progress import track
+
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    doubted: list[str] = []
+    sizes = [_megapixels(path) for path in paths]
+    with track("Predicting", sum(sizes), unit="MP", quiet=quiet) as advance:
+        for path, size in zip(paths, sizes, strict=True):
+            advance(0, path.name)
+            try:
+                doubted += _doubts(network, path, settings["bands"])
+                done.append(_predict_one(network, path, out, settings, advance))
+            except SettingError:
+                raise
+            except (SatmaskError, OSError) as error:
+                failed.append({"scene": path, "reason": str(error)})
+                complain(f"error: {path.name}: {error}")
+                continue
+            done[-1]["megapixels"] = round(size, 6)
+            if not as_json:
+                say(_line(done[-1]))
+        advance(0, "")
+    complain_about(doubted)
+    return done, failed
+
+
+def _megapixels(path: Path) -> float:
+    """Size of a scene by its header; 0 for what can't be opened, which is reported in its turn."""
+    from satmask import SatmaskError, Scene
+
+    try:
+        with Scene(path) as scene:
+            return scene.grid.height * scene.grid.width / 1e6
+    except SatmaskError:
+        return 0.0
+
+
+def _doubts(network: Engine, path: Path, bands: Any) -> list[str]:
+    from satmask.prediction import doubts, open_for
+
+    with open_for(network.info, path, bands=bands) as scene:
+        return doubts(network.info, scene)
+
+
+def _predict_one(
+    network: Engine, path: Path, out: Path, settings: dict[str, Any], advance: Callable[[float], None]
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from satmask import predict_scene
+
+    return {"scene": path, **asdict(predict_scene(network, path, out, **settings, progress=advance))}
+
+
+def _line(result: dict[str, Any]) -> str:
+    files = [str(result[key]) for key in ("classes", "probabilities", "polygons") if result[key]]
+    objects = f"{result['objects']:,} polygons  " if result["polygons"] else ""
+    return f"{result['scene'].name}  {result['megapixels']:.2f} MP  {objects}{' '.join(files)}"

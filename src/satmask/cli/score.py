@@ -1,0 +1,258 @@
+"""`satmask score`: predictions against the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from satmask.cli.options import Json, LegendFile
+
+if TYPE_CHECKING:
+    from satmask.legend import Legend
+    from satmask.scoring.coco import CocoScore
+    from satmask.scoring.rasters import FolderScore
+
+CLASSES = ".classes.tif"
+
+
+def score(
+    prediction: Annotated[
+        Path, typer.Argument(metavar="PREDICTION", help="Class raster, folder of them, or result JSON.", exists=True)
+    ],
+    truth: Annotated[
+        Path, typer.Argument(help="Raster, vector file, folder, data set or annotation JSON.", exists=True)
+    ],
+    *,
+    legend: LegendFile = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="VALUE=ID", help="Class id of a value in the truth; repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score predictions against the truth.
+
+    Prints IoU, precision, recall and F1 of each class; for data in crowdAI's layout AP and AR at IoU 0.5, too.
+    """
+    from satmask import read_legend
+    from satmask.cli import options
+    from satmask.cli.output import complain_about
+
+    if prediction.suffix == ".json":
+        _report(None, _detections(prediction, truth), as_json=as_json)
+        return
+    known = read_legend(legend) if legend else None
+    result = score_pixels(prediction, truth, known, options.mapping(pairs))
+    _report(result, score_tiles(prediction, truth), as_json=as_json)
+    if result.failed:
+        complain_about([f"{name}: {reason}" for name, reason in result.failed.items()], what="error")
+        raise typer.Exit(1)
+
+
+def score_pixels(prediction: Path, truth: Path, legend: Legend | None, mapping: dict[int, int]) -> FolderScore:
+    """Score pixels in the way that the truth asks for."""
+    from satmask.datasets import recognise
+    from satmask.datasets.scenes import VECTOR_SUFFIXES
+
+    if truth.suffix.lower() in VECTOR_SUFFIXES:
+        return _by_vectors(prediction, truth, legend)
+    if truth.is_dir() and (recognise(truth) or any((truth / name).is_dir() for name in ("train", "val"))):
+        return _by_dataset(prediction, truth, legend)
+    return _by_rasters(prediction, truth, legend, mapping)
+
+
+def _by_rasters(prediction: Path, truth: Path, legend: Legend | None, mapping: dict[int, int]) -> FolderScore:
+    from satmask import DataError, score_folders, score_rasters
+    from satmask.scoring.rasters import FolderScore
+
+    if prediction.is_dir() != truth.is_dir():
+        msg = f"Prediction and truth must both be files or both be folders, got {prediction} and {truth}."
+        raise DataError(msg)
+    legend = legend or _tagged(prediction)
+    mapping = mapping or _one_to_one(prediction, truth, legend)
+    if truth.is_dir():
+        return score_folders(prediction, truth, legend, mapping=mapping)
+    found = score_rasters(prediction, truth, legend, mapping=mapping)
+    return FolderScore(found, {_name(prediction): found})
+
+
+def _one_to_one(prediction: Path, truth: Path, legend: Legend | None) -> dict[int, int]:
+    """Where both sides have a single class under different ids, the truth's id stands for the prediction's."""
+    from satmask import DataError
+    from satmask.scoring.rasters import class_values
+
+    try:
+        said = set(legend.ids) if legend else class_values(_rasters(prediction), {})
+        true = class_values(_rasters(truth), {})
+    except DataError:
+        return {}  # masks, one band a class: nothing to map
+    if len(said) != 1 or len(true) != 1 or said == true:
+        return {}
+    return _told({min(true): min(said)}, "truth", "prediction")
+
+
+def _told(mapping: dict[int, int], source: str, target: str) -> dict[int, int]:
+    from satmask.cli.output import complain
+
+    for value, id_ in mapping.items():
+        complain(f"note: {value} in the {source} is taken for {id_} in the {target}, the only class of each.")
+    return mapping
+
+
+def _by_vectors(prediction: Path, truth: Path, legend: Legend | None) -> FolderScore:
+    from satmask import Scene
+    from satmask.cli.output import complain_about
+    from satmask.datasets.scenes import read_labels
+    from satmask.scoring.labels import score_samples
+
+    tagged = _tagged(prediction)
+    paths = _predictions(prediction)
+    truths, problems = {}, set()
+    for name, path in paths.items():
+        with Scene(path) as scene:
+            labels, found = read_labels(truth, scene.grid, legend or tagged)
+        truths[name] = labels, path
+        problems |= {problem.what for problem in found}
+    complain_about(sorted(problems))
+    chosen = next(iter(truths.values()))[0].legend if truths else None
+    return score_samples(paths, truths, mapping=_renamed(prediction, tagged, chosen))
+
+
+def _by_dataset(prediction: Path, truth: Path, legend: Legend | None) -> FolderScore:
+    from satmask import read_dataset
+    from satmask.cli.output import complain
+    from satmask.datasets import recognise
+    from satmask.datasets.legend_file import find_legend
+    from satmask.scoring.labels import score_samples
+
+    tagged = _tagged(prediction)
+    # COCO's categories have names of their own; masks and vectors often don't.
+    guess = None if find_legend(truth) or any(recognise(part) == "coco" for part in _parts(truth)) else tagged
+    data = read_dataset(truth, legend=legend or guess)
+    if data.problems:
+        complain(f"warning: {len(data.problems):,} problems in the truth, such as: {data.problems[0].what}")
+    truths = {sample.name: (sample.labels, sample.image) for split in data.splits.values() for sample in split}
+    return score_samples(_predictions(prediction), truths, mapping=_renamed(prediction, tagged, data.legend))
+
+
+def _renamed(prediction: Path, said: Legend | None, true: Legend | None) -> dict[int, int]:
+    """Where both sides have a single class under different ids, the prediction's id stands for the truth's."""
+    from satmask.scoring.rasters import class_values
+
+    ids = set(said.ids) if said else class_values(_rasters(prediction), {})
+    if true is None or len(true) != 1 or len(ids) != 1 or ids == set(true.ids):
+        return {}
+    return _told({min(ids): true.ids[0]}, "prediction", "truth")
+
+
+def score_tiles(prediction: Path, truth: Path) -> CocoScore | None:
+    """Score predicted tiles as crowdAI does, where the truth is a data set in that layout; None where it isn't."""
+    from satmask import DataError, read_dataset, score_coco
+    from satmask.cli.output import complain
+    from satmask.submission import crowdai_results, find_tiles
+
+    files = [file for part in _parts(truth) if (file := _annotations(part))]
+    if not prediction.is_dir() or not files or not any(prediction.glob(f"*{CLASSES}")):
+        return None
+    names = {path.name.removesuffix(CLASSES) for path in prediction.glob(f"*{CLASSES}")}
+    wanted = [file for file in files if names & {s.name for s in read_dataset(file.parent).splits["train"]}]
+    legend = read_dataset(wanted[0].parent).legend if len(wanted) == 1 else None
+    if legend is None or len(legend) != 1:
+        complain("note: no AP and AR: the predictions must be of one split with one category.")
+        return None
+    try:
+        entries = crowdai_results(find_tiles(prediction, truth=wanted[0]))
+        return score_coco([entry | {"category_id": legend.ids[0]} for entry in entries], wanted[0])
+    except DataError as error:
+        complain(f"warning: no AP and AR: {error}")
+        return None
+
+
+def _detections(prediction: Path, truth: Path) -> CocoScore:
+    from satmask import DataError, score_coco
+
+    file = _annotations(truth) if truth.is_dir() else truth
+    if file is None:
+        msg = f"Truth of a result file must be an annotation file or a folder that holds one, got {truth}."
+        raise DataError(msg)
+    return score_coco(prediction, file)
+
+
+def _annotations(folder: Path) -> Path | None:
+    from satmask.datasets.coco import ANNOTATIONS
+
+    return next((folder / name for name in ANNOTATIONS if (folder / name).is_file()), None)
+
+
+def _parts(truth: Path) -> list[Path]:
+    return [part for part in (truth, truth / "train", truth / "val") if part.is_dir()]
+
+
+def _rasters(path: Path) -> list[Path]:
+    return list(_predictions(path).values())
+
+
+def _predictions(path: Path) -> dict[str, Path]:
+    """Class rasters by the name of their scene: those that predict wrote, else all of a folder."""
+    from satmask.scoring.rasters import SUFFIXES
+
+    if not path.is_dir():
+        return {_name(path): path}
+    written = sorted(path.glob(f"*{CLASSES}"))
+    others = (file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES)
+    return {_name(file): file for file in written or others}
+
+
+def _name(path: Path) -> str:
+    from satmask.scoring.rasters import bare_name
+
+    return path.name.removesuffix(CLASSES) if path.name.endswith(CLASSES) else bare_name(path)
+
+
+def _tagged(prediction: Path) -> Legend | None:
+    """The legend that predict wrote into its rasters."""
+    from satmask import SatmaskError
+    from satmask.rasters import read_legend_tags
+
+    for path in _rasters(prediction):
+        try:
+            return read_legend_tags(path)
+        except SatmaskError:
+            continue  # reported in its turn
+    return None
+
+
+def _report(pixels: FolderScore | None, objects: CocoScore | None, *, as_json: bool) -> None:
+    from satmask.cli.output import complain, say, say_json, say_table
+
+    if pixels and pixels.unpaired:
+        complain(f"note: {len(pixels.unpaired):,} files without a partner, such as {pixels.unpaired[0].name}.")
+    if as_json:
+        say_json(_plain(pixels, objects))
+        return
+    if pixels:
+        say_table(pixels.total.table())
+        say(f"{pixels.total.pixels:,} pixels of {len(pixels.parts):,} images")
+    if objects:
+        say(f"AP@0.5  {objects.ap50:.4f}")
+        say(f"AR@0.5  {objects.ar50:.4f}")
+        found = f"{objects.matched:,} of {objects.truths:,} objects found by {objects.detections:,} detections"
+        say(f"{found} in {objects.tiles:,} tiles")
+
+
+def _plain(pixels: FolderScore | None, objects: CocoScore | None) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if pixels:
+        parts = {name: part.to_dict() for name, part in pixels.parts.items()}
+        content["pixels"] = pixels.total.to_dict()
+        content["parts"] = {
+            name: {"iou": part["mean"]["iou"], "pixels": part["pixels"], "matrix": part["matrix"]}
+            for name, part in parts.items()
+        }
+        content["unpaired"] = [path.name for path in pixels.unpaired]
+        content["failed"] = dict(pixels.failed)
+    if objects:
+        content["crowdai"] = objects.to_dict()
+    return content

@@ -1,0 +1,84 @@
+"""`satmask train`: data and a recipe in, a run folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from satmask.cli.options import File, Json, LegendFile, Quiet
+
+if TYPE_CHECKING:
+    from satmask.recipe import Recipe
+    from satmask.run import Run
+
+
+def train(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of imagery with labels.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    recipe: Annotated[Path | None, typer.Option(**File, help="Settings, a TOML file.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network: unet, cnn, dilated or encoder.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as epochs=3; repeatable.")
+    ] = None,
+    legend: LegendFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network.
+
+    Writes model.onnx and report.html into --out. DATA holds images/ with annotation.json, images/ with masks/, or GeoTIFFs with vector files or masks; directly, or
+    under train/ and val/.
+    """
+    from satmask import read_dataset, read_legend
+    from satmask.cli.output import calm_tensorflow, complain, say_json
+
+    chosen = _recipe(recipe, model, settings or [])
+    dataset = read_dataset(data, legend=read_legend(legend) if legend else None)
+    with calm_tensorflow():
+        from satmask import train as run_training
+    run = run_training(dataset, out, chosen, resume=resume, skip_invalid=skip_invalid, quiet=quiet)
+    if dataset.problems:
+        complain(f"warning: {len(dataset.problems):,} problems in the data, listed in {run.folder / 'train.log'}.")
+    result = _result(run)
+    if as_json:
+        say_json(result)
+    else:
+        _say(result)
+
+
+def _recipe(path: Path | None, model: str | None, settings: list[str]) -> Recipe | None:
+    """The recipe asked for; None where nothing is, so that a run that goes on keeps its own."""
+    from satmask import Recipe
+
+    if model is not None:
+        settings = [*settings, f"network.name={model}"]
+    return Recipe.load(path, settings) if path or settings else None
+
+
+def _result(run: Run) -> dict[str, Any]:
+    from satmask.run import best_epoch
+
+    history = run.history
+    best = best_epoch(history)
+    return {
+        "run": run.folder,
+        "model": run.model,
+        "report": run.folder / "report.html",
+        "epochs": len(history),
+        "best_epoch": best,
+        "val_iou": history[best - 1]["val_iou"],
+    }
+
+
+def _say(result: dict[str, Any]) -> None:
+    from satmask.cli.output import say
+
+    say(f"best epoch       {result['best_epoch']} of {result['epochs']}")
+    say(f"validation IoU   {result['val_iou']:.4f}")
+    say(f"model            {result['model']}")
+    say(f"report           {result['report']}")
