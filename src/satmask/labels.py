@@ -139,7 +139,7 @@ class MaskLabels:
         """Read the labels of a window; it may reach over the edge of the mask."""
         channels = np.full((window.height, window.width), UNLABELLED, np.int32)
         mask = open_scene(self.path)
-        inside = window.clip(*mask.grid.shape)
+        inside = window.clip(*mask.shape)
         if inside.height and inside.width:
             channels[inside.seen_from(window).slices] = match(
                 mask_codes(mask, inside, colours=self.colours), self._known

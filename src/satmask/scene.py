@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,7 +84,7 @@ class Scene:
 
     Attributes:
         path: Where the scene came from.
-        grid: Its pixels' place on the ground.
+        shape: `(height, width)`, in pixels.
         bands: Names of the bands read.
         indexes: Their numbers in the file, from 1.
         dtype: Data type of the values.
@@ -106,13 +106,24 @@ class Scene:
             self.indexes = self._choose(bands)
             self.bands = tuple(band_names(self._file)[index - 1] for index in self.indexes)
             self.dtype = _real_dtype(self._file, self.indexes)
-            self.grid = read_grid(self._file)
+            self._place = self._file.transform, self._file.crs
+            self.shape = self._file.height, self._file.width
             self._flags = self._file.mask_flag_enums[self.indexes[0] - 1]
         except BaseException as error:
             self._file.close()
             if isinstance(error, RasterioError | CPLE_BaseError):
                 raise _undecodable(error, self.path) from error
             raise
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Its pixels' place on the ground.
+
+        Found when asked for: reading windows needs none, and PROJ crashes in threads that Python didn't start, which
+        are those in which TensorFlow asks for batches (pyproj 3.7, TensorFlow 2.21).
+        """
+        transform, crs = self._place
+        return Grid(*self.shape, transform, CRS.from_user_input(crs) if crs else None)
 
     def __enter__(self) -> Self:
         return self
@@ -137,8 +148,8 @@ class Scene:
 
     def sample(self) -> np.ndarray:
         """Valid pixels of the scene read at no more than 256 × 256, `(pixels, bands)`; from overviews where there are."""
-        shape = (min(self.grid.height, 256), min(self.grid.width, 256))
-        values, known = self._decode(Window(0, 0, *self.grid.shape), shape)
+        shape = (min(self.shape[0], 256), min(self.shape[1], 256))
+        values, known = self._decode(Window(0, 0, *self.shape), shape)
         return np.asarray(values[known])
 
     @property
@@ -157,7 +168,7 @@ class Scene:
         Raises:
             SceneError: If the file's pixels can't be decoded.
         """
-        inside = window.clip(*self.grid.shape)
+        inside = window.clip(*self.shape)
         values = np.zeros((window.height, window.width, len(self.indexes)), self.dtype)
         valid = np.zeros((window.height, window.width), bool)
         if inside.height and inside.width:
@@ -248,12 +259,6 @@ def open_scene(path: Path, bands: tuple[int | str, ...] | None = None) -> Scene:
     The 64 used last stay open; one that is dropped closes when nobody holds it any more.
     """
     return Scene(path, bands=bands)
-
-
-def read_grid(file: DatasetReader) -> Grid:
-    """The grid of an open raster; its CRS is None where the file has none or one that PROJ can't read."""
-    crs = CRS.from_user_input(file.crs) if file.crs else None
-    return Grid(file.height, file.width, file.transform, crs)
 
 
 def band_names(file: DatasetReader) -> tuple[str, ...]:
