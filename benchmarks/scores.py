@@ -112,7 +112,7 @@ def measure_rasterise(random: np.random.Generator, options: argparse.Namespace) 
     """Time rasterisers on one large mask; OpenCV follows another rule, so its pixels differ."""
     side = options.side
     corners = draw_houses(random, side * side // 2500, side)
-    polygons: list[Any] = list(np.atleast_1d(shapely.polygons(corners)))
+    polygons = [shapely.Polygon(ring) for ring in corners]
     cases: dict[str, Callable[[], Any]] = {
         "satmask.masks.rasterise": lambda: rasterise(polygons, side, side),
         "rasterio.features.rasterize": lambda: rasterize(polygons, out_shape=(side, side), dtype="uint8"),
@@ -138,7 +138,7 @@ def measure_polygonise(random: np.random.Generator, options: argparse.Namespace)
     """Time tracing the outlines of a mask of houses."""
     side = options.side
     corners = draw_houses(random, side * side // 2500, side)
-    labels = rasterise(list(np.atleast_1d(shapely.polygons(corners))), side, side).astype(np.int32)
+    labels = rasterise([shapely.Polygon(ring) for ring in corners], side, side).astype(np.int32)
     cases: dict[str, Callable[[], Any]] = {
         "satmask.masks.outlines": lambda: outlines(labels),
         "rasterio shapes + shapely.geometry.shape": lambda: plain_polygons(labels),
