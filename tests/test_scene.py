@@ -202,7 +202,7 @@ def test_what_is_no_file_is_refused(path):
 
 TRUNCATED = {
     "jpg": "buildings/val/images",
-    "png": "mumbai/val/images",
+    "png": "dubai/masks",
     "tif": "naip/val/img",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,16 @@ from satmask.datasets.scenes import find_vectors, is_mask, read_scenes
 from satmask.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from satmask.legend import Legend
+
+    Read = tuple[tuple[Sample, ...], Legend, list[Problem]]
 
 __all__ = ["Dataset", "Problem", "Sample", "read_dataset", "read_legend", "recognise"]
 
-READERS = {"coco": read_coco, "pairs": read_pairs, "scenes": read_scenes}
 
-
-def read_dataset(folder: str | Path, *, legend: Legend | None = None) -> Dataset:
+def read_dataset(folder: str | Path, *, legend: Legend | None = None, class_field: str | None = None) -> Dataset:
     """Read a folder of imagery with labels, whatever its layout.
 
     Three layouts are known, each directly in the folder or under `train/` and `val/`:
@@ -36,6 +39,7 @@ def read_dataset(folder: str | Path, *, legend: Legend | None = None) -> Dataset
     Args:
         folder: The folder.
         legend: The classes, instead of what the folder says.
+        class_field: Column of vector files that tells the class, instead of `class_id`, `class`, `label` or `category`.
 
     Returns:
         The data set, with its problems; what can't be used is left out of the splits.
@@ -58,11 +62,19 @@ def read_dataset(folder: str | Path, *, legend: Legend | None = None) -> Dataset
     layouts = {name: recognise(part) for name, part in parts.items()}
     if None in layouts.values() or len(set(layouts.values())) > 1:
         raise DataError(_unrecognised(parts, layouts))
+    readers: dict[str, Callable[..., Read]] = {
+        "coco": read_coco,
+        "pairs": read_pairs,
+        "scenes": partial(read_scenes, class_field=class_field),
+    }
+    if class_field and "scenes" not in layouts.values():
+        msg = f"Class field must name a column of vector files, got {class_field!r} for {root}, which has none."
+        raise DataError(msg)
     splits: dict[str, tuple[Sample, ...]] = {}
     problems: list[Problem] = []
     for name, part in parts.items():
         layout = str(layouts[name])
-        splits[name], legend, found = READERS[layout](part, legend or find_legend(part))
+        splits[name], legend, found = readers[layout](part, legend or find_legend(part))
         problems += [replace(problem, where=f"{name}: {problem.where}") for problem in found]
     return Dataset(root, str(layouts["train"]), legend, splits, tuple(problems))  # type: ignore[arg-type]
 

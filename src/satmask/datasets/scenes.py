@@ -6,45 +6,52 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import geopandas
 import numpy as np
 import pandas as pd
 import shapely
 from pyproj.exceptions import ProjError
 
 from satmask.datasets.dataset import Problem, Sample, place_of
+from satmask.datasets.legend_file import NAMES
 from satmask.datasets.pairs import key_of, list_images, read_masks
 from satmask.errors import DataError, SatmaskError
 from satmask.labels import PolygonLabels
 from satmask.legend import Legend
+from satmask.polygons import read_polygons
 from satmask.scene import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import geopandas
+
     from satmask.grid import Grid
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml")
 CLASS_FIELDS = ("class_id", "class", "label", "category")
+FEATURE = "feature"  # class of polygons whose file names none
 
 
-def read_scenes(folder: Path, legend: Legend | None = None) -> tuple[tuple[Sample, ...], Legend, list[Problem]]:
+def read_scenes(
+    folder: Path, legend: Legend | None = None, *, class_field: str | None = None
+) -> tuple[tuple[Sample, ...], Legend, list[Problem]]:
     """Read scenes and their labels.
 
     A scene takes its labels from a mask raster of its own (`NAME_mask.tif` or `NAME.labels.tif`), else from the vector
     file whose name it begins with, else from all vector files of the folder. Vectors may be in any CRS. Their class is
-    told by the first of `CLASS_FIELDS` that they have; without one, all features are one class.
+    told, as an id or a name, by the first of `CLASS_FIELDS` that they have; without one, all features are one class.
 
     Args:
         folder: Holds GeoTIFFs, and vectors or masks.
         legend: The classes; by default numbered as they are found.
+        class_field: Column of the vector files that tells the class, instead of one of `CLASS_FIELDS`.
 
     Returns:
         Samples, legend and problems.
 
     Raises:
-        DataError: If no vector file can be read.
+        DataError: If a vector file can't be read, or has no such column.
     """
     rasters = list_images(folder)
     masks = {key_of(path.stem): path for path in rasters if is_mask(path)}
@@ -59,7 +66,7 @@ def read_scenes(folder: Path, legend: Legend | None = None) -> tuple[tuple[Sampl
     if not drawn or (masked and not vectors):
         problems += [Problem(image.name, f"Scene {image.name!r} has no labels.") for image in drawn]
         return samples, legend or Legend.of(["feature"]), problems
-    layers = [Layer(path) for path in vectors]
+    layers = [Layer(path, class_field) for path in vectors]
     legend = legend or _legend(layers)
     for image in drawn:
         sample = _sample(image, layers, legend, problems)
@@ -76,7 +83,7 @@ def is_mask(path: Path) -> bool:
 def find_vectors(folder: Path) -> list[Path]:
     """The vector files of a folder, by name."""
     return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in VECTOR_SUFFIXES and path.name != "legend.json"
+        path for path in folder.iterdir() if path.suffix.lower() in VECTOR_SUFFIXES and path.name not in NAMES
     )
 
 
@@ -86,9 +93,11 @@ class Layer:
 
     Attributes:
         path: The file, in any format and CRS that GDAL reads.
+        class_field: Column that tells the class; by default the first of `CLASS_FIELDS` that the file has.
     """
 
     path: Path
+    class_field: str | None = None
 
     @cached_property
     def frame(self) -> geopandas.GeoDataFrame:
@@ -97,19 +106,22 @@ class Layer:
         Raises:
             DataError: If the file can't be read.
         """
-        try:
-            parquet = self.path.suffix == ".parquet"
-            frame = geopandas.read_parquet(self.path) if parquet else geopandas.read_file(self.path)
-        except Exception as error:  # GDAL, GEOS and Arrow each have their own; all mean the same to the user
-            msg = f"Labels must be a vector file that GDAL reads, got {str(error).splitlines()[0]:.160} for {self.path.name}."
-            raise DataError(msg) from error
+        frame = read_polygons(self.path)
         return frame[frame.geom_type.isin(["Polygon", "MultiPolygon"]) & ~frame.geometry.is_empty]
 
     @cached_property
-    def classes(self) -> pd.Series[Any]:
-        """Class of each polygon, an id or a name; `"feature"` where the file names none."""
-        name = next((name for name in CLASS_FIELDS if name in self.frame.columns), None)
-        return self.frame[name] if name else pd.Series("feature", index=self.frame.index)
+    def classes(self) -> list[int | str | None]:
+        """Class of each polygon, an id or a name; `"feature"` where the file names none.
+
+        Raises:
+            DataError: If the file hasn't the column asked for.
+        """
+        columns = [str(name) for name in self.frame.columns]
+        if self.class_field and self.class_field not in columns:
+            msg = f"Class field must be one of {', '.join(columns)}, got {self.class_field!r} for {self.path.name}."
+            raise DataError(msg)
+        name = self.class_field or next((name for name in CLASS_FIELDS if name in columns), None)
+        return [_class(value) for value in self.frame[name]] if name else [FEATURE] * len(self.frame)
 
     def named(self, image: Path) -> bool:
         """Whether a scene's name begins with the file's."""
@@ -137,26 +149,34 @@ def read_labels(path: Path, grid: Grid, legend: Legend | None = None) -> tuple[P
     return PolygonLabels(legend, grid.shape, list(geometries), [int(channel) for channel in channels]), problems
 
 
+def _class(value: Any) -> int | str | None:
+    """An id or a name from a cell: formats and missing cells turn whole numbers into floats or text."""
+    if pd.isna(value):
+        return None
+    text = str(value).strip()
+    whole = text.removesuffix(".0")
+    return int(whole) if whole.isdecimal() else text
+
+
 def _legend(layers: Sequence[Layer]) -> Legend:
     """A legend of all classes that the layers name."""
+    found = {value for layer in layers for value in layer.classes if value is not None}
+    if not all(isinstance(value, int) for value in found):
+        return Legend.of(sorted(map(str, found)))
     names: dict[int, str] = {}
     for layer in layers:
-        if pd.api.types.is_integer_dtype(layer.classes):
-            titles = layer.frame.get("class", layer.classes)
-            names |= {int(key): str(title) for key, title in zip(layer.classes, titles, strict=True)}
-    if names:
-        return Legend.of(dict(sorted(names.items())))
-    return Legend.of(sorted({str(value) for layer in layers for value in layer.classes.dropna()}) or ["feature"])
+        titles = layer.frame.get("class", layer.classes)
+        names |= {key: str(title) for key, title in zip(layer.classes, titles, strict=True) if isinstance(key, int)}
+    return Legend.of(dict(sorted(names.items())) or [FEATURE])
 
 
 def _channels(layer: Layer, legend: Legend) -> np.ndarray:
     """Channel of each polygon, or -2 for a class that the legend doesn't have."""
-    by_id = {id_: channel for channel, id_ in enumerate(legend.ids)}
-    by_name = {name: channel for channel, name in enumerate(legend.names)}
-    if pd.api.types.is_integer_dtype(layer.classes):
-        return np.array([by_id.get(int(value), -2) for value in layer.classes], int)
-    only = 0 if len(legend) == 1 else -2
-    return np.array([only if value == "feature" else by_name.get(str(value), -2) for value in layer.classes], int)
+    known: dict[int | str | None, int] = {name: channel for channel, name in enumerate(legend.names)}
+    known |= {id_: channel for channel, id_ in enumerate(legend.ids)}
+    if len(drawn := [id_ for id_ in legend.ids if id_]) == 1:
+        known.setdefault(FEATURE, legend.channel(drawn[0]))
+    return np.array([known.get(value, -2) for value in layer.classes], int)
 
 
 def _sample(image: Path, layers: Sequence[Layer], legend: Legend, problems: list[Problem]) -> Sample | None:
@@ -180,25 +200,32 @@ def _sample(image: Path, layers: Sequence[Layer], legend: Legend, problems: list
 
 def _in_pixels(layer: Layer, grid: Grid, legend: Legend, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
     """Polygons of a layer that touch a scene, in its pixel coordinates, with their channels."""
-    frame, channels = layer.frame, _channels(layer, legend)
-    for value in sorted({str(value) for value in layer.classes[channels == -2]}):
-        problem = Problem(
-            layer.path.name, f"Class {value!r} of {layer.path.name} isn't in the legend; left out.", severity="warning"
-        )
+    channels = _channels(layer, legend)
+    unknown = {value for value, channel in zip(layer.classes, channels, strict=True) if channel == -2}
+    for what in sorted("Polygons without a class" if value is None else f"Class {value!r}" for value in unknown):
+        problem = Problem(layer.path.name, f"{what} of {layer.path.name}: not in the legend, left out.", "warning")
         if problem not in problems:
             problems.append(problem)
-    geometries = np.asarray(frame.geometry.array)
-    if frame.crs is not None and grid.crs is not None and frame.crs != grid.crs:
-        try:
-            geometries = np.asarray(frame.geometry.to_crs(grid.crs).array)
-        except ProjError as error:
-            msg = f"Labels must have a CRS that can be turned into the scene's, got {error} for {layer.path.name}."
-            raise DataError(msg) from error
     a, b, c, d, e, f = tuple(~grid.transform)[:6]
 
     def to_pixels(points: np.ndarray) -> np.ndarray:
         return np.asarray(points @ np.array([[a, d], [b, e]]) + (c, f))
 
-    pixels = np.asarray(shapely.transform(geometries, to_pixels))
-    keep = (channels >= 0) & shapely.intersects(pixels, shapely.box(0, 0, grid.width, grid.height))
+    pixels = np.asarray(shapely.transform(_in_crs(layer, grid), to_pixels))
+    west, south, east, north = shapely.bounds(pixels).T
+    # Where a CRS can't show a point PROJ says infinity; such a polygon isn't near the scene.
+    keep = (channels >= 0) & (east > 0) & (north > 0) & (west < grid.width) & (south < grid.height)
+    keep &= np.isfinite([west, south, east, north]).all(axis=0)
     return pixels[keep], channels[keep]
+
+
+def _in_crs(layer: Layer, grid: Grid) -> np.ndarray:
+    """Polygons of a layer in a scene's CRS; as they are where one of the two has none."""
+    frame = layer.frame
+    if frame.crs is None or grid.crs is None or frame.crs == grid.crs:
+        return np.asarray(frame.geometry.array)
+    try:
+        return np.asarray(frame.geometry.to_crs(grid.crs).array)
+    except ProjError as error:
+        msg = f"Labels must have a CRS that can be turned into the scene's, got {error} for {layer.path.name}."
+        raise DataError(msg) from error
