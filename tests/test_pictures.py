@@ -106,6 +106,20 @@ def test_stretch_of_flat_and_one_band_images_is_grey():
         pictures.stretch(np.zeros((2, 2, 4)), bands=(0, 1, 4))
 
 
+@pytest.mark.parametrize(("count", "bands"), [(1, (0, 0, 0)), (3, (0, 1, 2)), (4, (0, 1, 2)), (8, (4, 2, 1))])
+def test_display_shows_8_bits_as_they_are_and_others_by_their_range(count, bands, random):
+    low, high = np.arange(count) + 10.0, np.arange(count) + 500.0
+    assert pictures.display(np.dtype("uint16"), low, high)[0] == bands
+    image = random.integers(0, 600, (20, 30, count), dtype=np.uint16)
+    wide = pictures.stretch(image, bands=bands, limits=pictures.display(image.dtype, low, high)[1])
+    red = image[..., bands[0]]
+    assert (wide[..., 0][red <= low[bands[0]]] == 0).all()
+    assert (wide[..., 0][red >= high[bands[0]]] == 255).all()
+    small = image.astype(np.uint8)
+    shown = pictures.stretch(small, bands=bands, limits=pictures.display(small.dtype, low, high)[1])
+    assert np.array_equal(shown, small[..., list(bands)])
+
+
 # ---- paint, overlay, hatch
 
 

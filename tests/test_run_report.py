@@ -18,7 +18,9 @@ from satmask.engines import open_engine
 from satmask.legend import Legend
 from satmask.model_file import KEY, ModelInfo
 from satmask.prediction import open_for, predict_array, walk
+from satmask.report import Page, Picture, Section, render_page
 from satmask.run import Run
+from satmask.run_page import render_small
 from satmask.run_report import report_run
 from satmask.survey import survey
 from satmask.windows import Window
@@ -171,6 +173,20 @@ def test_page_is_whole_and_asks_for_nothing(buildings):
     assert "loss.&lt;b&gt;" in page
     assert "Epoch 1 of 2 was chosen" in page
     assert len(page.encode()) < 4_000_000
+
+
+def test_a_page_that_grows_too_large_loses_quality_first():
+    rgb = np.random.default_rng(0).integers(0, 255, (700, 700, 3), dtype=np.uint8)
+    pages = {}
+
+    def make(quality):
+        pages[quality] = Page(
+            "noise", sections=[Section("all", pictures=[Picture.photo(rgb, "noise", quality=quality)] * 12)]
+        )
+        return pages[quality]
+
+    text = render_small(make)
+    assert len(text.encode()) < 4_000_000 < len(render_page(pages[max(pages)]).encode())
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from satmask.datasets.dataset import Dataset
+    from satmask.legend import Legend
     from satmask.model_file import ModelInfo
     from satmask.pictures import Example
     from satmask.report import Value
@@ -192,33 +193,27 @@ def _gallery(found: Findings, name: str, quality: int) -> Section | None:
     views, legend = found.shown[name], found.info.legend
     if not views:
         return None
-    pictures = []
-    for view, example in views:
-        drawn = panels(example, legend, side=400)
-        share = view.class_pixels / max(view.counts.pixels, 1)
-        measure = f"IoU {_number(view.iou)}"
-        note = (
-            measure
-            if legend.exclusive
-            else f"{measure}, {share:.1%} labelled"
-            if len(legend) > 1
-            else f"{measure}, {share:.1%} {legend.names[0]}"
-        )
-        captions = {"image": f"{example.title}: {note}", "truth": "Truth", "prediction": "Prediction", "error": "Error"}
-        pictures += [
-            Picture.photo(drawn[kind], f"{kind.capitalize()} of {example.title}, {measure}", caption, quality=quality)
-            for kind, caption in captions.items()
-        ]
-    few = (
-        "windows"
-        if any(view.sample.shape != (view.window.height, view.window.width) for view, _ in views)
-        else "images"
-    )
-    text = (
-        f"The {few} with the {'lowest' if name == 'worst' else 'highest'} IoU, of all classes together, among those whose "
-        f"truth covers at least {SLIVER:.1%}."
-    )
+    parts = any(view.sample.shape != (view.window.height, view.window.width) for view, _ in views)
+    text = f"The {'windows' if parts else 'images'} with the {'lowest' if name == 'worst' else 'highest'} IoU"
+    text += " of all classes together" if len(legend) > 1 else ""
+    text += "." if legend.exclusive else f", among those that are labelled in at least {SLIVER:.1%} of their pixels."
+    pictures = [picture for view, example in views for picture in _row(view, example, legend, quality)]
     return Section(f"{name.capitalize()} predictions", text, pictures=pictures, columns=4, key=panel_key(legend))
+
+
+def _row(view: View, example: Example, legend: Legend, quality: int) -> list[Picture]:
+    """Image, truth, prediction and error of a view."""
+    measure = f"IoU {_number(view.iou)}"
+    share = f", {view.class_pixels / max(view.counts.pixels, 1):.1%} {legend.names[0]}" if len(legend) == 1 else ""
+    return [
+        Picture.photo(
+            drawn,
+            f"{kind.capitalize()} of {example.title}, {measure}",
+            f"{example.title}: {measure}{share}" if kind == "image" else kind.capitalize(),
+            quality=quality,
+        )
+        for kind, drawn in panels(example, legend, side=400).items()
+    ]
 
 
 def _windows(found: Findings) -> Section | None:
@@ -242,7 +237,7 @@ def _model(found: Findings) -> Section:
         ["Network", info.network],
         *options,
         ["Weights", _weights(found)],
-        ["Classes", _listed([f"{entry.id} {entry.name}" for entry in info.legend])],
+        ["Classes", _listed([f"{entry.id}: {entry.name}" for entry in info.legend])],
         ["Bands", _listed([band.name for band in info.bands])],
         ["Data type", info.dtype],
         ["Values in training", "; ".join(f"{low:g} to {high:g}" for low, high in low_high)],
