@@ -181,7 +181,13 @@ def _places(found: Findings) -> Section | None:
     names = found.info.legend.names
     extra = names if 1 < len(names) <= 8 else ()
     rows = [
-        [entry["place"], entry["images"], entry["pixels"], entry["iou"], *(entry["classes"][name] for name in extra)]
+        [
+            entry["place"] or "unnamed",
+            entry["images"],
+            entry["pixels"],
+            entry["iou"],
+            *(entry["classes"][name] for name in extra),
+        ]
         for entry in places
     ]
     text = "Where a place scores much lower than the others, more training images like it help most."
