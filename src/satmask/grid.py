@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from affine import Affine
@@ -73,7 +73,7 @@ class Grid:
         if self.crs is None:
             return None
         try:
-            to_degrees = Transformer.from_crs(self.crs, "OGC:CRS84", always_xy=True)
+            to_degrees = _transformer(self.crs, CRS("OGC:CRS84"))
             west, south, east, north = to_degrees.transform_bounds(*self.bounds)
         except ProjError:  # a local or engineering CRS has no place on Earth
             return None
@@ -89,7 +89,7 @@ class Grid:
         if self.crs is None:
             return None
         try:
-            to_degrees = Transformer.from_crs(self.crs, self.crs.geodetic_crs or "EPSG:4326", always_xy=True)
+            to_degrees = _transformer(self.crs, self.crs.geodetic_crs or CRS("EPSG:4326"))
         except ProjError:
             return None
         column, row = self.width / 2, self.height / 2
@@ -100,3 +100,9 @@ class Grid:
         longitudes, latitudes = zip(*points, strict=True)
         area, _ = Geod(ellps="WGS84").polygon_area_perimeter(longitudes, latitudes)
         return math.sqrt(abs(area)) or None
+
+
+@lru_cache(maxsize=32)
+def _transformer(source: CRS, target: CRS) -> Transformer:
+    """Keep transformers: making one takes as long as reading a tile, and the tiles of a set share few systems."""
+    return Transformer.from_crs(source, target, always_xy=True)
