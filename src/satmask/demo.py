@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 BUILDINGS = Legend.of({100: "building"})
 SIZE = 1500  # side of the unseen town, in pixels of 0.3 m
-TILES = 60
+TILES = 100
 SETTINGS = (
     "network.filters=[8, 16, 32, 64]",
-    "epochs=6",
-    "windows_per_epoch=144",
+    "epochs=8",
+    "windows_per_epoch=240",
     "batch=8",
     "window=192",
     "learning_rate=3e-3",

@@ -81,7 +81,7 @@ class RasterWriter:
 
     Args:
         path: The GeoTIFF to write.
-        scene: Gives the grid and, where it has no CRS, the control points.
+        scene: Gives the grid, or the control points.
         kind: What it holds.
 
     Raises:
@@ -106,7 +106,6 @@ class RasterWriter:
                 nodata=kind.nodata,
                 crs=grid.crs.to_wkt() if grid.crs else None,
                 transform=grid.transform if placed else None,
-                gcps=scene.control_points[0] or None,
                 tiled=True,
                 blockxsize=BLOCK,
                 blockysize=BLOCK,
