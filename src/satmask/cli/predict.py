@@ -71,7 +71,7 @@ def find_model(path: Path) -> Path:
 
 
 def find_scenes(paths: Sequence[Path]) -> list[Path]:
-    """The rasters named, and those in the folders named: in `images/` of a data set, without masks and predictions.
+    """The rasters named, and those in the folders named: in `images/` or `img/` of a data set, without masks and predictions.
 
     Raises:
         SettingError: If a folder holds none.
@@ -83,12 +83,12 @@ def find_scenes(paths: Sequence[Path]) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    from satmask.datasets.pairs import list_images
+    from satmask.datasets.pairs import FOLDERS, list_images
     from satmask.datasets.scenes import is_mask
     from satmask.errors import SettingError
 
-    inner = folder / "images"
-    images = list_images(inner if inner.is_dir() else folder)
+    inner = next((folder / name for name, _ in FOLDERS if (folder / name).is_dir()), folder)
+    images = list_images(inner)
     scenes = [path for path in images if not is_mask(path) and not path.stem.endswith(MARKS)]
     if not scenes:
         msg = f"Scenes must be rasters or folders of rasters, got a folder without any: {folder}."
@@ -143,7 +143,7 @@ def _predict_all(
                 raise
             except (SatmaskError, OSError) as error:
                 failed.append({"scene": path, "reason": str(error)})
-                complain(f"error: {path.name}: {error}")
+                complain(f"error: {error}" if path.name in str(error) else f"error: {path.name}: {error}")
                 continue
             done[-1]["megapixels"] = round(size, 6)
             if not as_json:

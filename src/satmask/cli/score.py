@@ -234,7 +234,8 @@ def _report(pixels: FolderScore | None, objects: CocoScore | None, *, as_json: b
         return
     if pixels:
         say_table(pixels.total.table())
-        say(f"{pixels.total.pixels:,} pixels of {len(pixels.parts):,} images")
+        count = len(pixels.parts)
+        say(f"{pixels.total.pixels:,} pixels of {count:,} image{'s' * (count != 1)}")
     if objects:
         say(f"AP@0.5  {objects.ap50:.4f}")
         say(f"AR@0.5  {objects.ar50:.4f}")
