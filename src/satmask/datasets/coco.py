@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 ANNOTATIONS = ("annotation.json", "annotations.json", "annotation-small.json")
+LARGEST = 1_000_000  # side of a tile, in pixels: more is a slip, and would ask for more memory than there is
 
 
 def read_coco(folder: Path, legend: Legend | None = None) -> tuple[tuple[Sample, ...], Legend, list[Problem]]:
@@ -113,10 +114,9 @@ def _tiles(
             problems.append(Problem(str(name), f"Tile {name!r} of image {image['id']} is missing from {folder.name}/."))
         elif name in names:
             problems.append(Problem(str(name), f"Tile {name!r} is named by two images, the second is {image['id']}."))
-        elif not (_whole(height) and _whole(width) and height > 0 and width > 0):
-            problems.append(
-                Problem(str(name), f"Tile {name!r} must have a height and a width, got {height!r}, {width!r}.")
-            )
+        elif not (_whole(height) and 0 < height <= LARGEST and _whole(width) and 0 < width <= LARGEST):
+            what = f"Tile {name!r} must have a height and a width of 1 to {LARGEST:,}, got {height!r:.20} and {width!r:.20}."
+            problems.append(Problem(name, what))
         else:
             names.add(name)
             tiles[image["id"]] = (folder / name, (height, width))
@@ -168,7 +168,7 @@ def _geometry(segmentation: Any, shape: tuple[int, int]) -> BaseGeometry | str:
 
 
 def _points(ring: Any, shape: tuple[int, int]) -> np.ndarray | str:
-    if not isinstance(ring, list) or not all(isinstance(value, int | float) for value in ring):
+    if not isinstance(ring, list) or not all(isinstance(value, float) or _whole(value) for value in ring):
         return "has a segmentation that isn't a list of numbers"
     if len(ring) % 2:
         return f"has an odd number of coordinates, {len(ring)}"
@@ -192,9 +192,10 @@ def _decode(code: dict[str, Any], shape: tuple[int, int]) -> BaseGeometry | str:
     try:
         if isinstance(counts, list) and sum(counts) != shape[0] * shape[1]:
             return f"has a run-length code of {sum(counts)} pixels in a tile of {shape[0]} × {shape[1]}"
-        return shapely.MultiPolygon(polygonise(decode_rle(code)))
+        parts = polygonise(decode_rle(code))
     except (DataError, TypeError, ValueError, MemoryError) as error:
         return f"has a run-length code that can't be decoded ({error})"
+    return shapely.MultiPolygon(parts) if parts else "has a run-length code without a pixel"
 
 
 def _box_problem(box: Any, geometry: BaseGeometry) -> str:
@@ -207,4 +208,4 @@ def _box_problem(box: Any, geometry: BaseGeometry) -> str:
         fits = len(box) == 4 and np.allclose(np.asarray(box, np.float64), want, atol=1.01)
     except (TypeError, ValueError, OverflowError):
         fits = False
-    return "" if fits else f"has bbox {box}, but its polygon spans {[round(value, 2) for value in want]}"
+    return "" if fits else f"has bbox {box!s:.80}, but its polygon spans {[round(value, 2) for value in want]}"

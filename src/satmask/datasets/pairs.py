@@ -38,12 +38,16 @@ def read_pairs(folder: Path, legend: Legend | None = None) -> tuple[tuple[Sample
         Samples, legend and problems. What can't be used is left out and reported.
 
     Raises:
-        DataError: If the masks are colours and no legend says what they mean.
+        DataError: If nothing pairs, or the masks are colours and no legend says what they mean.
     """
     images, masks = next(
         (folder / a, folder / b) for a, b in FOLDERS if (folder / a).is_dir() and (folder / b).is_dir()
     )
     pairs, problems = pair(list_images(images), list_images(masks))
+    if not pairs:
+        first = f" {problems[0].what}" if problems else ""
+        msg = f"Data set must hold an image with its mask, got none in {images.name}/ and {masks.name}/ of {folder}.{first}"
+        raise DataError(msg)
     return read_masks(pairs, legend, problems)
 
 
