@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from satmask.augment import Augmentation
 from satmask.errors import SettingError
@@ -91,7 +91,6 @@ class Recipe(Settings):
         default=0.2, description="Where the data has no val split: share held out by place, or patterns of names."
     )
     bands: tuple[int | str, ...] | None = Field(default=None, description="Bands by number from 1 or by name.")
-    class_field: str | None = Field(default=None, description="Column of a vector file that tells the class.")
     gsd_m: tuple[float, float] | None = Field(
         default=None, description="Ground sampling distances, where files don't say."
     )
@@ -107,6 +106,11 @@ class Recipe(Settings):
         description="Compile the step with XLA; by default where that is faster, see training.worth_compiling.",
     )
     mixed_precision: bool = Field(default=False, description="Compute in 16 bits where it is safe; for GPUs.")
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _one_pattern(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _share(self) -> Self:
@@ -174,6 +178,9 @@ def _explain(error: ValidationError) -> str:
         close = difflib.get_close_matches(key, field_names(), n=1, cutoff=0.5)
         hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(field_names())}."
         return f"Recipe must know the setting, got {key!r}. {hint}"
+    # Behind the setting pydantic names its place in a list and the type it tried.
+    while "." in key and key not in field_names():
+        key = key.rpartition(".")[0]
     return f"Setting {key!r} must fit ({first['msg'].removeprefix('Value error, ').lower()}), got {first['input']!r}."
 
 

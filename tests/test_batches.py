@@ -1,0 +1,133 @@
+"""Batches: fixed by seed and epoch, whole in validation, and without weight where nothing is known."""
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+
+from satmask.augment import Augmentation
+from satmask.batches import Reading, TrainingBatches, ValidationBatches
+from satmask.datasets.dataset import Sample
+from satmask.labels import PolygonLabels
+from satmask.legend import Legend
+from satmask.survey import survey
+from satmask.windows import Window
+
+PLAIN = Augmentation(flips=False, turns=False, brightness=0, contrast=0)
+LEGEND = Legend.of(["a", "b"])
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """Three 16-bit scenes of 5 bands and odd sizes, with nodata, an ignored square and two classes."""
+    random, found = np.random.default_rng(2), []
+    for number, (height, width) in enumerate([(70, 90), (33, 50), (100, 41)]):
+        values = random.integers(1, 65535, (height, width, 5)).astype(np.uint16)
+        values[:9, :12] = 0
+        path = tmp_path / f"{number}.tif"
+        with rasterio.open(
+            path, "w", driver="GTiff", height=height, width=width, count=5, dtype="uint16", nodata=0
+        ) as file:
+            file.write(np.moveaxis(values, -1, 0))
+        shapes = [shapely.box(5, 5, 30, 30), shapely.box(20, 10, 25, 33), shapely.box(0, 20, 8, 28)]
+        labels = PolygonLabels(LEGEND, (height, width), shapes, [0, 1, -1])
+        found.append(Sample(str(number), path, (height, width), labels))
+    return found
+
+
+def reading(seen):
+    return Reading(seen.indexes, tuple(seen.mean.round().tolist()), seen.smallest, seen.largest)
+
+
+def training(samples, settings=Augmentation(noise=0.05), **changes):  # noqa: B008  # frozen
+    seen = survey(samples)
+    settled = {"size": 32, "count": 10, "batch": 4, "balanced": False, "seed": 3, "epoch": 0} | changes
+    return TrainingBatches(seen, reading(seen), settings, **settled)
+
+
+def same(one, other):
+    return all((a == b).all() for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_same_epoch_has_the_same_bytes(samples, balanced):
+    first, again, later, other = (
+        training(samples, balanced=balanced, epoch=epoch, seed=seed) for epoch, seed in ((1, 3), (1, 3), (2, 3), (1, 4))
+    )
+    batches = [first[step] for step in range(len(first))]
+    # In any order, as by threads that read ahead.
+    assert same(batches, [again[step] for step in reversed(range(len(again)))][::-1])
+    assert not same(batches, [later[step] for step in range(len(later))])
+    assert not same(batches, [other[step] for step in range(len(other))])
+
+
+def test_epochs_are_whole_batches(samples):
+    batches = training(samples)
+    assert len(batches) == 3
+    for step in range(3):
+        image, truth, weight = batches[step]
+        assert (image.shape, truth.shape, weight.shape) == ((4, 32, 32, 5), (4, 32, 32, 2), (4, 32, 32))
+        assert (image.dtype, truth.dtype, weight.dtype) == (np.float32, np.uint8, np.float32)
+
+
+def whole(sample):
+    """A scene as it is in the file, with its truth and weight."""
+    with rasterio.open(sample.image) as file:
+        values = np.moveaxis(file.read(), 0, -1)
+    truth = sample.labels.read(Window(0, 0, *sample.shape))
+    return values, truth.classes, truth.labelled & values.any(axis=-1)
+
+
+def test_values_arrive_as_they_are_in_the_file(samples):
+    batches = training(samples, PLAIN)
+    for step in range(len(batches)):
+        for place, (image, truth, weight) in enumerate(zip(*batches[step], strict=True), start=step * 4):
+            index, window = batches.draws[place]
+            values, classes, known = whole(samples[index])
+            height, width = values[window.slices].shape[:2]
+            assert (weight[:height, :width] == known[window.slices]).all()
+            assert weight.sum() == known[window.slices].sum()
+            assert (truth[:height, :width] == classes[window.slices]).all()
+            valid = values[window.slices].any(axis=-1)
+            assert (image[:height, :width][valid] == values[window.slices][valid]).all()
+            assert (image[:height, :width][~valid] == batches.reading.fill).all()
+            assert (image[height:] == batches.reading.fill).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_varied_windows_learn_nothing_from_the_unknown(samples, seed):
+    """Geometry moves the weight along: as many pixels have weight as before, and fill has none."""
+    settings = Augmentation(brightness=0.5, contrast=0.5, channel=0.3, noise=0.05)
+    varied, plain = (training(samples, chosen, seed=seed) for chosen in (settings, PLAIN))
+    for step in range(len(varied)):
+        for one, other in zip(zip(*varied[step], strict=True), zip(*plain[step], strict=True), strict=True):
+            assert one[2].sum() == other[2].sum()
+            assert (one[1] * one[2][..., None]).sum() == (other[1] * other[2][..., None]).sum()
+            filled = (one[0] == varied.reading.fill).all(axis=-1)
+            assert filled.sum() == (other[0] == plain.reading.fill).all(axis=-1).sum()
+            assert not one[2][filled].any()
+
+
+@pytest.mark.parametrize(("size", "batch"), [(32, 4), (64, 1), (16, 7), (128, 2)])
+def test_validation_sees_each_pixel_once(samples, size, batch):
+    seen = survey(samples)
+    batches = ValidationBatches(samples, reading(seen), size=size, batch=batch)
+    touched = {sample.name: np.zeros(sample.shape) for sample in samples}
+    content = [batches[step] for step in range(len(batches))]
+    assert {(image.shape, truth.shape, weight.shape) for image, truth, weight in content} == {
+        ((batch, size, size, 5), (batch, size, size, 2), (batch, size, size))
+    }
+    weights = np.concatenate([weight for _, _, weight in content])
+    for weight, (sample, window) in zip(weights, batches.places, strict=False):
+        height, width = touched[sample.name][window.slices].shape
+        touched[sample.name][window.slices] += weight[:height, :width]
+        assert weight.sum() == weight[:height, :width].sum()
+    for sample in samples:
+        assert (touched[sample.name] == whole(sample)[2]).all()
+    assert not weights[len(batches.places) :].any()
+
+
+def test_balanced_windows_hold_the_classes(samples):
+    batches = training(samples, PLAIN, balanced=True, count=24, size=64)
+    truths = np.concatenate([batches[step][1] for step in range(len(batches))])
+    assert truths[..., 1].any(axis=(1, 2)).mean() >= 0.5
