@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import geopandas
 import numpy as np
@@ -74,6 +73,13 @@ def predicted(model, scene, tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch):
+    """The folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def run(capsys, *arguments):
     """Run the command line: exit code, stdout, stderr."""
     capsys.readouterr()
@@ -96,16 +102,14 @@ def bytes_in(folder):
 
 @pytest.mark.parametrize("arguments", [(), *((verb,) for verb in VERBS)])
 def test_help_comes_at_once(arguments):
-    fastest = min(timed_help(arguments) for _ in range(2))
-    assert fastest < 1.5  # 0.1 s on an idle machine
-
-
-def timed_help(arguments):
-    begun = time.perf_counter()
+    before = os.times()
     result = run_process(*arguments, "--help")
+    after = os.times()
     assert result.returncode == 0
     assert "Usage: satmask" in result.stdout
-    return time.perf_counter() - begun
+    # Time on the processor, so that a busy machine changes nothing; 0.2 s when it was written.
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < 0.4
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -113,7 +117,7 @@ def test_help_loads_nothing_heavy(verb):
     code = (
         "import sys, satmask, satmask.cli\n"
         f"assert satmask.cli.main([{verb!r}, '--help']) == 0\n"
-        "heavy = {'numpy', 'keras', 'tensorflow', 'rasterio', 'geopandas', 'pydantic', 'onnxruntime', 'cv2', 'rich'}\n"
+        "heavy = {'numpy', 'keras', 'tensorflow', 'rasterio', 'geopandas', 'onnxruntime', 'cv2', 'rich'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -161,7 +165,7 @@ def test_command_line_and_library_give_the_same_bytes(model, scene, predicted, t
     assert len(bytes_in(predicted)) == 2
     here, there = (geopandas.read_file(folder / "town.gpkg") for folder in (tmp_path, predicted))
     assert here.equals(there)
-    assert 0 < len(here)
+    assert len(here) > 0
 
 
 def test_polygons_of_rasters_are_those_of_predict(predicted, tmp_path, capsys):
@@ -348,14 +352,13 @@ def test_labels_are_scored_on_their_own_grid_only(predicted, tiles):
         (["score", "no.tif", "no.tif"], 2, "does not exist"),
     ],
 )
-def test_errors_are_one_line_with_an_exit_code(arguments, code, text, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_errors_are_one_line_with_an_exit_code(arguments, code, text, capsys, empty_folder):
     got, out, err = run(capsys, *arguments)
     assert (got, out) == (code, "")
     assert err.startswith("satmask: error: ")
     assert text in err
     assert err.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 def test_surprises_are_one_line_unless_debugging(monkeypatch, predicted, tmp_path, capsys):
@@ -363,7 +366,6 @@ def test_surprises_are_one_line_unless_debugging(monkeypatch, predicted, tmp_pat
         msg = "kaboom\nand more"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr("satmask.polygons.find_polygons", explode)
     monkeypatch.setattr(satmask, "find_polygons", explode)
     arguments = ("polygons", predicted / "town.classes.tif", "--out", tmp_path / "x.gpkg")
     code, _, err = run(capsys, *arguments)
@@ -409,18 +411,42 @@ def test_reading_windows_needs_no_crs(scene):
         assert opened.grid.crs is not None
 
 
-def test_training_from_the_command_line(tmp_path):
-    town.write_scene(town.draw_town(64, 96, seed=1), tmp_path / "data", "a_1")
-    town.write_scene(town.draw_town(64, 64, seed=2), tmp_path / "data", "b_1")
-    small = ["window=32", "windows_per_epoch=4", "batch=2", "epochs=1", "compile=false", "network.filters=[2,3]"]
+def test_training_from_the_command_line(tmp_path, capsys):
+    for seed, name in enumerate(("a_1", "b_1")):
+        town.write_scene(town.draw_town(32, 48, seed=seed), tmp_path / "data", name)
+    small = ["window=16", "windows_per_epoch=2", "batch=2", "epochs=1", "compile=false", "network.filters=[2,3]"]
     arguments = [argument for setting in small for argument in ("--set", setting)]
-    result = run_process("train", tmp_path / "data", "--out", tmp_path / "run", *arguments, "--json", "--quiet")
-    assert (result.returncode, result.stderr) == (0, "")
-    told = json.loads(result.stdout)
+    code, out, err = run(capsys, "train", tmp_path / "data", "--out", tmp_path / "run", *arguments, "--json", "--quiet")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
     assert told["best_epoch"] == told["epochs"] == 1
     assert satmask.read_info(told["model"]).training["val_iou"] == round(told["val_iou"], 4)
-    code = main(["predict", told["run"], str(tmp_path / "data" / "a_1.tif"), "--out", str(tmp_path / "p"), "--quiet"])
-    assert code == 0
+    # A run folder stands for its model; a run isn't written over, and goes on with its own recipe only.
+    assert run(capsys, "predict", told["run"], tmp_path / "data" / "a_1.tif", "--out", tmp_path / "p", "-q")[0] == 0
+    again = ("train", tmp_path / "data", "--out", tmp_path / "run")
+    assert "Pass --resume to go on with it." in run(capsys, *again)[2]
+    assert run(capsys, *again, "--resume", "--set", "epochs=2")[0] == 2
+
+
+@pytest.mark.slow  # imports TensorFlow once more
+def test_tensorflow_is_calm_and_its_failures_are_shown():
+    code = (
+        "from satmask.cli.output import calm_tensorflow\n"
+        "with calm_tensorflow():\n    import satmask.training\n"
+        "import os; os.write(2, b'ours')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stderr == "ours"
+
+
+def test_what_an_import_wrote_is_shown_if_it_fails():
+    code = (
+        "import os\nfrom satmask.cli.output import calm_tensorflow\n"
+        "with calm_tensorflow():\n    os.write(2, b'kept quiet')\n"
+        "with calm_tensorflow():\n    os.write(2, b'told'); raise SystemExit(3)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (3, "told")
 
 
 def write_raster(path, values, grid=None, tags=None):
