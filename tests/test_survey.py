@@ -86,7 +86,7 @@ def test_classes_under_nodata_are_not_counted(tmp_path):
     (sample,) = read_dataset(tmp_path).splits["train"]
     before = survey([sample])
     with rasterio.open(sample.image) as file:
-        values, profile = np.moveaxis(file.read(), 0, -1), dict(crs=file.crs, transform=file.transform)
+        values, profile = np.moveaxis(file.read(), 0, -1), {"crs": file.crs, "transform": file.transform}
     values[:, :40] = 0
     blank = write(tmp_path / "blank.tif", np.maximum(values, 1) * (values.any(axis=-1)[..., None]), nodata=0, **profile)
     seen = survey([Sample("blank", blank.image, sample.shape, sample.labels)])
