@@ -86,9 +86,9 @@ def _mosaic(data: Path, size: int) -> np.ndarray:
 def make_model(folder: Path, *, filters: Sequence[int], scene: Path | None = None) -> Path:
     """Export an untrained U-Net; its arithmetic costs what a trained one's does.
 
-    Its threshold is set so that 3 % of the scene's first window is "building": at 0.5 it would decide half of all pixels
-    at random, and tracing that noise would be all that is measured. Batch normalisation gets random statistics, since a
-    fresh one is the identity. `model.keras` lies beside it.
+    Its threshold is set so that 0.5 % of the scene's first window is "building", some 500 objects in a megapixel as in a
+    dense town: at 0.5 it would decide half of all pixels at random, and tracing that noise would be all that is
+    measured. `model.keras` lies beside it.
     """
     import keras
 
@@ -107,7 +107,7 @@ def make_model(folder: Path, *, filters: Sequence[int], scene: Path | None = Non
         with Scene(scene) as file:
             side = 512 // reach.stride * reach.stride
             image = file.read(Window(0, 0, side, side)).filled(engine.info.fill)
-        threshold = float(np.quantile(engine.run(image[None]), 0.97))
+        threshold = float(np.quantile(engine.run(image[None]), 0.995))
         export(network, path, model_info(reach, filters, threshold=threshold))
     return path
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pyogrio
+import rasterio
 
 from materials import FULL, make_model, make_scene
 from measure import Ratio, begin, compare, interleave, show, widths
@@ -146,6 +148,20 @@ def count_differences(engine: Engine, scene_path: Path, *, size: int) -> None:
         print(f"  {name}: {differing:,} probabilities, at most by {worst:.2g}; {other:,} classes")
 
 
+def crop(scene: Path, path: Path, side: int) -> Path:
+    """Copy the upper left of a scene, small enough for the network to see it at once."""
+    with rasterio.open(scene) as file:
+        place = rasterio.windows.Window(0, 0, min(side, file.width), min(side, file.height))
+        profile = file.profile | {"width": place.width, "height": place.height, "driver": "GTiff", "tiled": False}
+        for key in ("blockxsize", "blockysize"):
+            profile.pop(key, None)
+        with rasterio.open(path, "w", **profile) as target:
+            target.write(file.read(window=place))
+            target.descriptions = file.descriptions
+            target.colorinterp = file.colorinterp
+    return path
+
+
 def describe(path: Path, engine: Engine, tiles: int, *, size: int, blend_size: int) -> None:
     """Print what is run."""
     info = engine.info
@@ -165,7 +181,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=4096, help="side of the scene made, in pixels")
     parser.add_argument("--window", type=int, help="side of a window; chosen as satmask predict does by default")
     parser.add_argument("--blend-window", type=int, help="side of the blend's windows; the same by default")
-    parser.add_argument("--check-size", type=int, default=1536, help="side of the scene for the exactness count")
+    parser.add_argument(
+        "--check-size", type=int, default=1536, help="side of the part in which differing pixels are counted"
+    )
     parser.add_argument("--threads", type=int, help="processor threads; all by default")
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
@@ -196,17 +214,18 @@ def measure(engine: Engine, model: Path, scene: Path, folder: Path, options: arg
     cases |= bare_loops(model, engine, scene, size)
     timings = interleave(cases, options.rounds)
     show(timings, amount=grid.height * grid.width / 1e6, unit="MP")
+    polygons = folder / "exact" / f"{scene.stem}.gpkg"
+    if polygons.is_file():  # a scene without a CRS gets none
+        print(f"{pyogrio.read_info(polygons)['features']:,} polygons")
     ours, other, parallel, serial = (timing.median for timing in timings.values())
     compare([
         Ratio("scene time / network time, a window a thread", ours / parallel, "≤ 1.10"),
         Ratio("scene time / network time, threads share a window", ours / serial, "≤ 1.10"),
         Ratio(f"scene time / blend time, windows of {blend_size}", ours / other, "≤ 0.40"),
     ])  # fmt: skip
+    part = crop(scene, folder / "part.tif", options.check_size)
     least = 2 * round_up(info.halo, info.stride) + 4 * info.stride
-    check = make_scene(folder / "check.tif", size=options.check_size, data=options.data)
-    count_differences(
-        engine, check if options.scene is None else scene, size=max(least, 256 // info.stride * info.stride)
-    )
+    count_differences(engine, part, size=max(least, round_up(256, info.stride)))
 
 
 if __name__ == "__main__":
