@@ -73,13 +73,13 @@ def train(
         held = survey(data.splits["val"], bands=seen.indexes, progress=advance)
         advance(0, f"{len(seen.samples):,} images to train, {len(held.samples):,} to validate. {split}")
     refuse([*seen.problems, *held.problems], skip_invalid=skip_invalid)
+    job = Job(run, recipe, data, surveys=(seen, held), split=split, quiet=quiet)
     (run.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_text(run.recipe, recipe.model_dump_json(indent=2))
     with _logging_to(run.folder / "train.log"):
         log.info(split)
         for problem in (*data.problems, *seen.problems, *held.problems):
             log.warning(problem.what)
-        job = Job(run, recipe, data, surveys=(seen, held), split=split, quiet=quiet)
         job.show_windows()
         job.fit()
         job.finish()
@@ -139,6 +139,7 @@ class Job:
         self.count = math.ceil(count / recipe.batch) * recipe.batch
         keras.utils.set_random_seed(recipe.seed)
         self.network = self._build(mixed=recipe.mixed_precision)
+        self._compile()
 
     def _build(self, *, mixed: bool = False) -> Any:
         legend, recipe = self.data.legend, self.recipe
@@ -186,7 +187,7 @@ class Job:
         )
         charts.save(figure, self.run.folder / "augmented.png")
 
-    def compile(self) -> None:
+    def _compile(self) -> None:
         """Give the network its loss, metric and optimiser."""
         recipe, legend = self.recipe, self.data.legend
         network = self.network
@@ -217,7 +218,6 @@ class Job:
 
     def fit(self) -> None:
         """Train epoch after epoch, from where the run stands."""
-        self.compile()
         history = self._restore()
         checking = ValidationBatches(self.held.samples, self.reading, size=self.recipe.window, batch=self.recipe.batch)
         for epoch in range(len(history), self.recipe.epochs):
