@@ -61,6 +61,14 @@ def test_the_same_epoch_has_the_same_bytes(samples, balanced):
     assert not same(batches, [other[step] for step in range(len(other))])
 
 
+def test_the_same_window_is_varied_anew_each_epoch(samples):
+    small = [Sample("1", samples[1].image, (33, 50), samples[1].labels)]
+    first, later = (training(small, size=64, count=4, epoch=epoch) for epoch in (0, 1))
+    assert {window for _, window in first.draws + later.draws} == {Window(0, 0, 64, 64)}
+    images = [*first[0][0], *later[0][0]]
+    assert len({image.tobytes() for image in images}) == 8
+
+
 def test_epochs_are_whole_batches(samples):
     batches = training(samples)
     assert len(batches) == 3

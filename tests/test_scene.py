@@ -228,6 +228,16 @@ def test_truncated_files_are_errors_and_never_wrong_pixels(tmp_path, data, suffi
         assert (found.values == want.values).all()
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda half: bytes(200) + half[200:], lambda half: half[300:]], ids=["blank", "gap"]
+)
+def test_a_jpeg_with_a_damaged_middle_is_an_error(tmp_path, data, damage):
+    whole = sorted((data / TRUNCATED["jpg"]).glob("*.jpg"))[3].read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2] + damage(whole[len(whole) // 2 :]))
+    with Scene(tmp_path / "a.jpg") as scene, pytest.raises(SceneError, match=r"Corrupt JPEG.*a\.jpg"):
+        scene.read(Window(0, 0, *scene.grid.shape))
+
+
 @pytest.mark.parametrize("compress", ["deflate", "lzw", "jpeg", "zstd", "none"])
 @pytest.mark.parametrize("seed", range(6))
 def test_garbled_files_never_crash(tmp_path, compress, seed):
