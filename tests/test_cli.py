@@ -313,13 +313,14 @@ def test_tiles_are_scored_by_pixels_and_by_objects(model, tiles, tmp_path, capsy
     assert json.loads(text)["detections"] == len(json.loads((tmp_path / "r.json").read_text()))
 
 
-def test_a_perfect_prediction_of_masks_scores_1(tmp_path, capsys):
+def test_a_perfect_prediction_of_masks_scores_1(tiles, tmp_path, capsys):
     for folder in ("p", "t"):
         (tmp_path / folder).mkdir()
     mask = np.zeros((20, 30), np.uint8)
     mask[3:9, 4:20] = 1
     write_raster(tmp_path / "p" / "a.classes.tif", mask * np.uint8(100), tags=legend_tags(BUILDING))
     Image.fromarray(mask * np.uint8(255)).save(tmp_path / "t" / "a_mask.png")
+    assert run(capsys, "score", tmp_path / "p", tiles, "--map", "255=100")[0] == 2
     code, out, err = run(capsys, "score", tmp_path / "p", tmp_path / "t")
     assert (code, err.count("note:")) == (0, 1)
     head, row, _ = out.splitlines()
@@ -426,6 +427,15 @@ def test_training_from_the_command_line(tmp_path, capsys):
     again = ("train", tmp_path / "data", "--out", tmp_path / "run")
     assert "Pass --resume to go on with it." in run(capsys, *again)[2]
     assert run(capsys, *again, "--resume", "--set", "epochs=2")[0] == 2
+
+
+def test_demo_prints_what_the_library_says(monkeypatch, tmp_path, capsys):
+    def run_demo(out, *, quiet=False):
+        return {"lines": [f"look into {out}", "IoU 0.5"], "quiet": quiet}
+
+    monkeypatch.setattr("satmask.demo.run_demo", run_demo)
+    assert run(capsys, "demo", "--out", tmp_path) == (0, f"look into {tmp_path}\nIoU 0.5\n", "")
+    assert json.loads(run(capsys, "demo", "--out", tmp_path, "-q", "--json")[1])["quiet"] is True
 
 
 @pytest.mark.slow  # imports TensorFlow once more

@@ -53,14 +53,18 @@ def score(
 
 def score_pixels(prediction: Path, truth: Path, legend: Legend | None, mapping: dict[int, int]) -> FolderScore:
     """Score pixels in the way that the truth asks for."""
+    from satmask import SettingError
     from satmask.datasets import recognise
     from satmask.datasets.scenes import VECTOR_SUFFIXES
 
-    if truth.suffix.lower() in VECTOR_SUFFIXES:
-        return _by_vectors(prediction, truth, legend)
-    if truth.is_dir() and (recognise(truth) or any((truth / name).is_dir() for name in ("train", "val"))):
-        return _by_dataset(prediction, truth, legend)
-    return _by_rasters(prediction, truth, legend, mapping)
+    vectors = truth.suffix.lower() in VECTOR_SUFFIXES
+    dataset = truth.is_dir() and (recognise(truth) or any((truth / name).is_dir() for name in ("train", "val")))
+    if not vectors and not dataset:
+        return _by_rasters(prediction, truth, legend, mapping)
+    if mapping:
+        msg = f"--map must come with a raster, or a folder of nothing but rasters, as the truth, got {truth}."
+        raise SettingError(msg)
+    return (_by_vectors if vectors else _by_dataset)(prediction, truth, legend)
 
 
 def _by_rasters(prediction: Path, truth: Path, legend: Legend | None, mapping: dict[int, int]) -> FolderScore:
@@ -132,7 +136,7 @@ def _by_dataset(prediction: Path, truth: Path, legend: Legend | None) -> FolderS
     guess = None if find_legend(truth) or any(recognise(part) == "coco" for part in _parts(truth)) else tagged
     data = read_dataset(truth, legend=legend or guess)
     if data.problems:
-        complain(f"warning: {len(data.problems):,} problems in the truth, such as: {data.problems[0].what}")
+        complain(f"warning: problems in the truth, {len(data.problems):,} in all: {data.problems[0].what}")
     truths = {sample.name: (sample.labels, sample.image) for split in data.splits.values() for sample in split}
     return score_samples(_predictions(prediction), truths, mapping=_renamed(prediction, tagged, data.legend))
 

@@ -43,7 +43,7 @@ def train(
         from satmask import train as run_training
     run = run_training(dataset, out, chosen, resume=resume, skip_invalid=skip_invalid, quiet=quiet)
     if dataset.problems:
-        complain(f"warning: {len(dataset.problems):,} problems in the data, listed in {run.folder / 'train.log'}.")
+        complain(f"warning: problems in the data, {len(dataset.problems):,} in all: see {run.folder / 'train.log'}.")
     result = _result(run)
     if as_json:
         say_json(result)
