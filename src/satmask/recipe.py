@@ -144,6 +144,19 @@ class Recipe(Settings):
         except ValidationError as error:
             raise SettingError(_explain(error)) from error
 
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read the recipe that a run keeps.
+
+        Raises:
+            SettingError: If it is of another version of satmask, or damaged.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            msg = f"Recipe of a run must be of this version of satmask, got another in {path}. {_explain(error)}"
+            raise SettingError(msg) from error
+
 
 def _put(content: dict[str, Any], setting: str) -> None:
     """Put one `key=value` into nested tables."""

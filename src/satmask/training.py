@@ -88,7 +88,7 @@ def train(
 
 def _settle(run: Run, recipe: Recipe | None, *, resume: bool) -> Recipe:
     """Say which recipe a run follows: a new one, or its own when it goes on."""
-    kept = Recipe.model_validate_json(run.recipe.read_text(encoding="utf-8")) if run.recipe.is_file() else None
+    kept = Recipe.read(run.recipe) if run.recipe.is_file() else None
     if run.folder.is_dir() and any(run.folder.iterdir()) and not (resume and kept):
         msg = f"Run folder must be new or empty, got {str(run.folder)!r}."
         way_out = " Pass --resume to go on with it." if kept else " Name another."

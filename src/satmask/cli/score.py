@@ -12,9 +12,11 @@ from satmask.cli.options import Json, LegendFile
 if TYPE_CHECKING:
     from satmask.legend import Legend
     from satmask.scoring.coco import CocoScore
+    from satmask.scoring.pixels import Confusion
     from satmask.scoring.rasters import FolderScore
 
 CLASSES = ".classes.tif"
+Groups = dict[str, "tuple[Confusion | None, CocoScore | None]"]
 
 
 def score(
@@ -30,22 +32,28 @@ def score(
         list[str] | None,
         typer.Option("--map", metavar="VALUE=ID", help="Class id of a value in the truth; repeatable."),
     ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Score groups of images, too, by what matches in their names.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score predictions against the truth.
 
     Prints IoU, precision, recall and F1 of each class; for data in crowdAI's layout AP and AR at IoU 0.5, too.
     """
-    from satmask import read_legend
+    from satmask import read_legend, score_coco
     from satmask.cli import options
     from satmask.cli.output import complain_about
 
     if prediction.suffix == ".json":
-        _report(None, _detections(prediction, truth), as_json=as_json)
+        file = _annotation_file(truth)
+        _report(None, score_coco(prediction, file), _groups(by, None, (prediction, file)), as_json=as_json)
         return
     known = read_legend(legend) if legend else None
     result = score_pixels(prediction, truth, known, options.mapping(pairs))
-    _report(result, score_tiles(prediction, truth), as_json=as_json)
+    objects = objects_of(prediction, truth)
+    score = score_coco(*objects) if objects else None
+    _report(result, score, _groups(by, result, objects), as_json=as_json)
     if result.failed:
         complain_about([f"{name}: {reason}" for name, reason in result.failed.items()], what="error")
         raise typer.Exit(1)
@@ -151,9 +159,9 @@ def _renamed(prediction: Path, said: Legend | None, true: Legend | None) -> dict
     return _told({min(ids): true.ids[0]}, "prediction", "truth")
 
 
-def score_tiles(prediction: Path, truth: Path) -> CocoScore | None:
-    """Score predicted tiles as crowdAI does, where the truth is a data set in that layout; None where it isn't."""
-    from satmask import DataError, read_dataset, score_coco
+def objects_of(prediction: Path, truth: Path) -> tuple[list[dict[str, Any]], Path] | None:
+    """Predicted tiles as crowdAI's detections, and the truth for them; None where there is no such truth."""
+    from satmask import DataError, read_dataset
     from satmask.cli.output import complain
     from satmask.submission import crowdai_results, find_tiles
 
@@ -168,20 +176,34 @@ def score_tiles(prediction: Path, truth: Path) -> CocoScore | None:
         return None
     try:
         entries = crowdai_results(find_tiles(prediction, truth=wanted[0]))
-        return score_coco([entry | {"category_id": legend.ids[0]} for entry in entries], wanted[0])
+        return [entry | {"category_id": legend.ids[0]} for entry in entries], wanted[0]
     except DataError as error:
         complain(f"warning: no AP and AR: {error}")
         return None
 
 
-def _detections(prediction: Path, truth: Path) -> CocoScore:
-    from satmask import DataError, score_coco
+def _groups(
+    by: str | None, pixels: FolderScore | None, objects: tuple[list[dict[str, Any]] | Path, Path] | None
+) -> Groups:
+    """Scores of each group of images, by name."""
+    from satmask.scoring.coco import score_groups
+    from satmask.scoring.rasters import group_of
+
+    if by is None:
+        return {}
+    counts = pixels.by(by) if pixels else {}
+    found = score_groups(*objects, lambda name: group_of(name, by)) if objects else {}
+    return {name: (counts.get(name), found.get(name)) for name in sorted({*counts, *found})}
+
+
+def _annotation_file(truth: Path) -> Path:
+    from satmask import DataError
 
     file = _annotations(truth) if truth.is_dir() else truth
     if file is None:
         msg = f"Truth of a result file must be an annotation file or a folder that holds one, got {truth}."
         raise DataError(msg)
-    return score_coco(prediction, file)
+    return file
 
 
 def _annotations(folder: Path) -> Path | None:
@@ -228,13 +250,13 @@ def _tagged(prediction: Path) -> Legend | None:
     return None
 
 
-def _report(pixels: FolderScore | None, objects: CocoScore | None, *, as_json: bool) -> None:
+def _report(pixels: FolderScore | None, objects: CocoScore | None, groups: Groups, *, as_json: bool) -> None:
     from satmask.cli.output import complain, say, say_json, say_table
 
     if pixels and pixels.unpaired:
         complain(f"note: {len(pixels.unpaired):,} files without a partner, such as {pixels.unpaired[0].name}.")
     if as_json:
-        say_json(_plain(pixels, objects))
+        say_json(_plain(pixels, objects, groups))
         return
     if pixels:
         say_table(pixels.total.table())
@@ -245,9 +267,22 @@ def _report(pixels: FolderScore | None, objects: CocoScore | None, *, as_json: b
         say(f"AR@0.5  {objects.ar50:.4f}")
         found = f"{objects.matched:,} of {objects.truths:,} objects found by {objects.detections:,} detections"
         say(f"{found} in {objects.tiles:,} tiles")
+    if groups:
+        say("")
+        say_table(_group_rows(groups))
 
 
-def _plain(pixels: FolderScore | None, objects: CocoScore | None) -> dict[str, Any]:
+def _group_rows(groups: Groups) -> list[tuple[str, ...]]:
+    """One row a group: means over its classes, and what is known of its objects."""
+    rows: list[tuple[str, ...]] = [("group", "pixels", "IoU", "precision", "recall", "F1", "AP@0.5", "AR@0.5")]
+    for name, (counts, found) in groups.items():
+        measures = [counts.mean(measure) for measure in ("iou", "precision", "recall", "f1")] if counts else []
+        pixels = (f"{counts.pixels:,}", *(f"{value:.4f}" for value in measures)) if counts else ("",) * 5
+        rows.append((name, *pixels, *((f"{found.ap50:.4f}", f"{found.ar50:.4f}") if found else ("", ""))))
+    return rows
+
+
+def _plain(pixels: FolderScore | None, objects: CocoScore | None, groups: Groups) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if pixels:
         parts = {name: part.to_dict() for name, part in pixels.parts.items()}
@@ -260,4 +295,9 @@ def _plain(pixels: FolderScore | None, objects: CocoScore | None) -> dict[str, A
         content["failed"] = dict(pixels.failed)
     if objects:
         content["crowdai"] = objects.to_dict()
+    if groups:
+        content["groups"] = {
+            name: {"pixels": counts and counts.to_dict(), "crowdai": found and found.to_dict()}
+            for name, (counts, found) in groups.items()
+        }
     return content

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -95,6 +95,36 @@ def score_coco(predictions: Json, truth: Json, *, keep_best: bool = False) -> Co
         detections=counted,
         matched=found,
     )
+
+
+def score_groups(predictions: Json, truth: Json, group: Callable[[str], str]) -> dict[str, CocoScore]:
+    """Score groups of tiles, such as places or zoom levels, each by itself.
+
+    Args:
+        predictions: See `score_coco`.
+        truth: See `score_coco`.
+        group: Name of the group from the name of a tile's file without suffix.
+
+    Returns:
+        The score of each group, by name.
+
+    Raises:
+        DataError: If an entry is unusable; the message names it.
+    """
+    entries, content = read_json(predictions, "Predictions"), read_json(truth, "Truth")
+    score_coco(entries, content)  # says what is wrong with the whole before parts of it are looked at
+    owner = {tile["id"]: group(Path(tile.get("file_name", "")).stem) for tile in content["images"]}
+    return {
+        name: score_coco(
+            [entry for entry in entries if owner[entry["image_id"]] == name],
+            content
+            | {
+                "images": [tile for tile in content["images"] if owner[tile["id"]] == name],
+                "annotations": [entry for entry in content["annotations"] if owner.get(entry["image_id"]) == name],
+            },
+        )
+        for name in sorted(set(owner.values()))
+    }
 
 
 def check_detections(

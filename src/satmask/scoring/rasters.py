@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from satmask.errors import DataError, SatmaskError
+from satmask.errors import DataError, SatmaskError, SettingError
 from satmask.grid import Grid
 from satmask.legend import Legend
 from satmask.scene import Scene
@@ -39,6 +39,41 @@ class FolderScore:
     parts: Mapping[str, Confusion]
     unpaired: tuple[Path, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+
+    def by(self, pattern: str) -> dict[str, Confusion]:
+        """Add up the pairs whose names belong together, see `group_of`."""
+        groups: dict[str, Confusion] = {}
+        for name, part in self.parts.items():
+            group = group_of(name, pattern)
+            groups[group] = groups[group] + part if group in groups else part
+        return dict(sorted(groups.items()))
+
+
+def group_of(name: str, pattern: str) -> str:
+    r"""Name the group of an image: what a pattern's first brackets match in its name, or the whole match.
+
+    Args:
+        name: Name of the image without suffix.
+        pattern: Regular expression, such as `-(\d+)$` for the number at the end or `^[a-z]+` for the first word.
+
+    Returns:
+        The group; "other" where the pattern isn't found.
+
+    Raises:
+        SettingError: If the pattern is no regular expression.
+
+    Example:
+        >>> group_of("zanzibar_tz-OAM-638597-541923-20", r"-(\d+)$"), group_of("zanzibar_tz-OAM-638597", "^[a-z]+")
+        ('20', 'zanzibar')
+    """
+    try:
+        found = re.search(pattern, name)
+    except re.error as error:
+        msg = f"Pattern must be a regular expression, got {pattern!r}: {error}."
+        raise SettingError(msg) from None
+    if found is None:
+        return "other"
+    return (found.group(1) if found.re.groups else found.group(0)) or "other"
 
 
 def score_rasters(
