@@ -12,7 +12,16 @@ from satmask.errors import ModelError, SceneError, SettingError
 from satmask.legend import Legend
 from satmask.model_file import BandInfo, ModelInfo, export
 from satmask.models import build, measure_reach
-from satmask.prediction import check_thresholds, choose_window, decide, doubts, open_for, predict_array, predict_scene
+from satmask.prediction import (
+    LARGEST,
+    check_thresholds,
+    choose_window,
+    decide,
+    doubts,
+    open_for,
+    predict_array,
+    predict_scene,
+)
 from satmask.windows import cover, round_up
 
 LEGEND = Legend.of({100: "building"})
@@ -260,12 +269,20 @@ def test_another_scale_or_brightness_is_doubted(engine, data):
     assert "in training only 40" in said
 
 
-def test_windows_are_large_where_the_halo_is(engine):
-    for halo, stride in [(22, 16), (94, 16), (309, 32)]:
-        info = engine.info.model_copy(update={"halo": halo, "stride": stride})
-        size = choose_window(info)
-        assert size % stride == 0
-        assert size > 2 * round_up(halo, stride)
+@pytest.mark.parametrize("shape", [(4096, 4096), (1500, 300), (200, 90), (1, 1)])
+@pytest.mark.parametrize(("halo", "stride"), [(22, 16), (94, 16), (309, 32), (700, 32)])
+def test_no_window_of_allowed_size_costs_less_than_the_chosen(engine, shape, halo, stride):
+    info = engine.info.model_copy(update={"halo": halo, "stride": stride})
+
+    def cost(size):
+        tiles = cover(*shape, size=size, halo=halo, stride=stride)
+        return -(-len(tiles) // 2) * tiles[0].read.height * tiles[0].read.width
+
+    chosen = choose_window(info, shape, workers=2)
+    margin = round_up(halo, stride)
+    assert chosen <= round_up(max(LARGEST, 4 * margin), stride)
+    others = range(2 * margin + stride, max(LARGEST, 4 * margin), 4 * stride)
+    assert cost(chosen) <= min(map(cost, others))
 
 
 def test_thresholds_are_checked(engine):

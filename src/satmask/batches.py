@@ -11,7 +11,7 @@ import numpy as np
 
 from satmask.augment import Augmentation, augment
 from satmask.scene import open_scene
-from satmask.windows import Window, cover, draw, draw_balanced
+from satmask.windows import Window, draw, draw_balanced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,9 +134,10 @@ class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras s
         super().__init__(workers=1, max_queue_size=8)
         self.reading, self.batch, self.size = reading, batch, size
         self.places = [
-            (sample, Window(tile.core.row, tile.core.column, size, size))
+            (sample, Window(row, column, size, size))
             for sample in samples
-            for tile in cover(*sample.shape, size=size, halo=0, stride=1)
+            for row in range(0, sample.shape[0], size)
+            for column in range(0, sample.shape[1], size)
         ]
 
     def __len__(self) -> int:

@@ -61,15 +61,33 @@ class Outputs:
     objects: int
 
 
-def choose_window(info: ModelInfo) -> int:
-    """Choose the side of a window: large enough that the halo costs about half again, 512 to 2048 pixels.
+# Windows larger than this take memory and gain little: four halos cost half again, eight a quarter.
+LARGEST = 1280
 
-    A window of `s` computes `(s / (s - 2·halo))²` times the pixels that it keeps.
+
+def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1) -> int:
+    """Choose the largest side of a scene's windows so that the network computes least, halos included.
+
+    Small windows repeat more halo, large ones take more memory, and with several workers as many windows as make whole
+    rounds are best: a scene that would fit one window is cut in two for two workers where that pays.
+
+    Args:
+        info: Gives halo and stride.
+        shape: `(height, width)` of the scene.
+        workers: Windows that are run at the same time.
+
+    Returns:
+        A size for `satmask.windows.cover`: at most `LARGEST`, or four halos where that is more.
     """
-    margin = round_up(info.halo, info.stride)
-    wanted = 2 * margin / (1 - 1 / math.sqrt(1.5))
-    side = round_up(math.ceil(min(max(wanted, 512), 2048)), info.stride)
-    return max(side, 2 * margin + 4 * info.stride)
+    margin, stride = round_up(info.halo, info.stride), info.stride
+    limit = min(max(LARGEST, 4 * margin), max(*shape, 2 * margin + stride))
+
+    def cost(size: int) -> tuple[int, int]:
+        tiles = cover(*shape, size=size, halo=info.halo, stride=stride)
+        rounds = -(-len(tiles) // workers)
+        return rounds * tiles[0].read.height * tiles[0].read.width, size
+
+    return min(range(2 * margin + stride, round_up(limit, stride) + 1, stride), key=cost)
 
 
 def open_for(info: ModelInfo, path: str | Path, *, bands: Sequence[int | str] | None = None) -> Scene:
@@ -180,7 +198,8 @@ def walk(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[P
         SceneError: If the scene can't be decoded.
     """
     info = engine.info
-    tiles = cover(*scene.grid.shape, size=size or choose_window(info), halo=info.halo, stride=info.stride)
+    size = size or choose_window(info, scene.shape, workers=engine.workers)
+    tiles = cover(*scene.shape, size=size, halo=info.halo, stride=info.stride)
     pending: deque[Future[Piece]] = deque()
     with ThreadPoolExecutor(engine.workers, thread_name_prefix="satmask-predict") as pool:
         try:
@@ -214,8 +233,8 @@ def predict_array(engine: Engine, scene: Scene, *, size: int | None = None) -> t
     Returns:
         Probabilities, float32, `(height, width, classes)`, NaN where not valid; and validity, bool, `(height, width)`.
     """
-    probabilities = np.empty((*scene.grid.shape, len(engine.info.legend)), np.float32)
-    valid = np.empty(scene.grid.shape, bool)
+    probabilities = np.empty((*scene.shape, len(engine.info.legend)), np.float32)
+    valid = np.empty(scene.shape, bool)
     for piece in walk(engine, scene, size=size):
         probabilities[piece.tile.core.slices] = piece.probabilities
         valid[piece.tile.core.slices] = piece.valid
@@ -295,14 +314,13 @@ def predict_scene(
             progress(core.height * core.width / 1e6)
         wanted = scene.grid.crs is not None if polygons is None else polygons
         frame = _outline(kept, decided, scene, info, limits) if wanted else None
-        target = out / f"{path.stem}.gpkg"
-        written = write_polygons(frame, target, layer="polygons") if frame is not None else None
-        return Outputs(
-            decided.finish(),
-            kept.finish() if probabilities else None,
-            written,
-            0 if frame is None else len(frame),
-        )
+        # Compression takes one core a raster, and goes on while polygons are written.
+        with ThreadPoolExecutor(2) as pool:
+            finished = [pool.submit(raster.finish) for raster in (decided, *([kept] if probabilities else []))]
+            target = out / f"{path.stem}.gpkg"
+            written = write_polygons(frame, target, layer="polygons") if frame is not None else None
+        files = [future.result() for future in finished]
+        return Outputs(files[0], files[1] if probabilities else None, written, 0 if frame is None else len(frame))
 
 
 def check_thresholds(thresholds: Sequence[float] | None, info: ModelInfo) -> tuple[float, ...]:

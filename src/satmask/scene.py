@@ -68,7 +68,10 @@ class Pixels:
 
         Training and prediction fill by this one rule, so pixels under nodata change nothing elsewhere.
         """
-        return np.where(self.valid[..., None], self.values, np.asarray(fill)).astype(np.float32)
+        values = self.values.astype(np.float32)
+        if not self.valid.all():
+            values[~self.valid] = np.asarray(fill, np.float32)
+        return values
 
 
 class Scene:

@@ -155,7 +155,7 @@ def _read(sample: Sample, indexes: tuple[int, ...], dtype: np.dtype[np.generic],
             msg = f"Image must be {dtype} as the others, got {scene.dtype}."
             raise DataError(msg)
         height, width = scene.grid.shape
-        tiles = cover(height, width, size=READ, halo=0, stride=1)
+        tiles = cover(height, width, size=READ, halo=0, stride=BLOCK)
         parts = [_read_window(scene, sample, tile.core, kept) for tile in tiles]
         return _merge(parts, scene.grid.gsd_m)
 

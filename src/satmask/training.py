@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -283,8 +280,7 @@ class Job:
         network.load_weights(self.run.checkpoint(best))
         save_keras(network, self.run.folder / "model.keras")
         info = self.describe(network, history[best - 1])
-        write_text(self.run.folder / "model.json", info.model_dump_json(indent=2))
-        export_run(self.run, network, info)
+        export(network, self.run.model, info)
         report_run(self.run, self.data, self.held, self.split, quiet=self.quiet)
 
     def describe(self, network: Any, row: Mapping[str, float]) -> ModelInfo:
@@ -316,20 +312,6 @@ class Job:
                 "val_iou": round(row["val_iou"], 4),
             },
         )
-
-
-def export_run(run: Run, network: Any, info: ModelInfo) -> None:
-    """Export the model file; by a process of its own where Keras runs on another backend than TensorFlow."""
-    if keras.backend.backend() == "tensorflow":
-        export(network, run.model, info)
-        return
-    code = (
-        "import sys, keras; from satmask.model_file import ModelInfo, export; from pathlib import Path; "
-        "run = Path(sys.argv[1]); info = ModelInfo.model_validate_json((run / 'model.json').read_text()); "
-        "export(keras.saving.load_model(run / 'model.keras', compile=False), run / 'model.onnx', info)"
-    )
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
-    subprocess.run([sys.executable, "-c", code, str(run.folder)], check=True, env=environment)  # noqa: S603  # our own code
 
 
 def reading_of(seen: Survey) -> Reading:

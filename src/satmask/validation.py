@@ -18,7 +18,7 @@ import numpy as np
 from satmask.labels import PolygonLabels, draw
 from satmask.masks import encode_rle
 from satmask.pictures import Example, display, stretch
-from satmask.prediction import choose_window, decide, open_for, walk
+from satmask.prediction import LARGEST, choose_window, decide, open_for, walk
 from satmask.scoring.coco import CocoScore, score_coco
 from satmask.scoring.pixels import Confusion, confusion
 from satmask.submission import BUILDING, PredictedTile, crowdai_results
@@ -112,7 +112,7 @@ def judge(
         return verdict
 
     # A scene of many windows already keeps all workers busy, and holds as many windows in memory.
-    small = max(max(shape) for shape in held.shapes) <= choose_window(engine.info)
+    small = max(max(shape) for shape in held.shapes) <= LARGEST
     with ThreadPoolExecutor(engine.workers if small else 1, thread_name_prefix="satmask-judge") as pool:
         return list(pool.map(judge_one, enumerate(held.samples)))
 
@@ -223,7 +223,7 @@ def _predict_window(engine: Engine, scene: Scene, window: Window) -> tuple[np.nd
     """Run only the windows of `walk` that a view needs; returns the decision and what is valid."""
     info = engine.info
     probabilities = np.full((window.height, window.width, len(info.legend)), np.nan, np.float32)
-    for tile in cover(*scene.grid.shape, size=choose_window(info), halo=info.halo, stride=info.stride):
+    for tile in cover(*scene.grid.shape, size=choose_window(info, scene.shape), halo=info.halo, stride=info.stride):
         if not (common := overlap(tile.core, window)):
             continue
         pixels = scene.read(tile.read)

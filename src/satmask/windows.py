@@ -79,7 +79,7 @@ def cover(height: int, width: int, *, size: int, halo: int, stride: int) -> list
     Args:
         height: Rows of the scene.
         width: Columns of the scene.
-        size: Side of a window at most; a multiple of the stride, more than twice the halo (rounded up to the stride).
+        size: Side of a window at most (all are made as small as their number allows); a multiple of the stride, more than twice the halo (rounded up to the stride).
         halo: Pixels of context that a network needs around each pixel.
         stride: Total stride of the network.
 
@@ -101,11 +101,10 @@ def cover(height: int, width: int, *, size: int, halo: int, stride: int) -> list
         msg = f"Window size must be a multiple of {stride}, got {size}. Use {below} or {below + stride}."
         raise SettingError(msg)
     margin = round_up(halo, stride)
-    rows = _axis(height, size, margin, stride)
-    columns = _axis(width, size, margin, stride)
-    read_height, read_width = min(size, round_up(height, stride)), min(size, round_up(width, stride))
+    tall, rows = _axis(height, size, margin, stride)
+    wide, columns = _axis(width, size, margin, stride)
     return [
-        Tile(Window(top, left, read_height, read_width), Window(first, begin, last - first, end - begin))
+        Tile(Window(top, left, tall, wide), Window(first, begin, last - first, end - begin))
         for top, first, last in rows
         for left, begin, end in columns
     ]
@@ -116,25 +115,31 @@ def round_up(value: int, step: int) -> int:
     return -(-value // step) * step
 
 
-def _axis(length: int, size: int, margin: int, stride: int) -> list[tuple[int, int, int]]:
-    """Start of each window along one axis, with the first pixel of its core and the one behind its last."""
+def _axis(length: int, size: int, margin: int, stride: int) -> tuple[int, list[tuple[int, int, int]]]:
+    """Cut one axis.
+
+    Returns:
+        Side of the windows; and of each its start, the first pixel of its core, and the one behind its last.
+    """
     padded = round_up(length, stride)
     if size >= padded:
-        return [(0, 0, length)]
+        return padded, [(0, 0, length)]
     if size <= 2 * margin:
         need = 2 * margin + stride
         msg = f"Window size must be more than twice the halo of {margin}, got {size}. Use {need} or more."
         raise SettingError(msg)
-    step = size - 2 * margin
+    count = 1 + -(-(padded - size) // (size - 2 * margin))
+    # As many windows as the size asks for, but no larger than they need to be: the last one repeats less.
+    side = round_up(-(-(padded + 2 * margin * (count - 1)) // count), stride)
     spans, begin = [], 0
-    for start in range(0, padded - size + step, step):
-        here = min(start, padded - size)
-        end = length if here == padded - size else here + size - margin
-        # Up to a stride of padding can leave a last window whose core is empty: the scene ended in the one before.
-        if (end := min(end, length)) > begin:
-            spans.append((here, begin, end))
+    for place in range(count):
+        start = min(place * (side - 2 * margin), padded - side)
+        end = length if start == padded - side else min(start + side - margin, length)
+        # Rounding up can leave a last window whose core is empty: the scene ended in the one before.
+        if end > begin:
+            spans.append((start, begin, end))
         begin = end
-    return spans
+    return side, spans
 
 
 def draw(

@@ -24,6 +24,7 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as epochs=3; repeatable.")
     ] = None,
     legend: LegendFile = None,
+    class_field: Annotated[str | None, typer.Option(help="Column of a vector file that tells the class.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
     quiet: Quiet = False,
@@ -31,14 +32,14 @@ def train(
 ) -> None:
     """Train a network.
 
-    Writes model.onnx and report.html into --out. DATA holds images/ with annotation.json, images/ with masks/, or GeoTIFFs with vector files or masks; directly, or
-    under train/ and val/.
+    Writes model.onnx and report.html into --out. DATA holds images/ with annotation.json, images/ with masks/, or
+    GeoTIFFs with vector files or masks; directly, or under train/ and val/.
     """
     from satmask import read_dataset, read_legend
     from satmask.cli.output import calm_tensorflow, complain, say_json
 
     chosen = _recipe(recipe, model, settings or [])
-    dataset = read_dataset(data, legend=read_legend(legend) if legend else None)
+    dataset = read_dataset(data, legend=read_legend(legend) if legend else None, class_field=class_field)
     with calm_tensorflow():
         from satmask import train as run_training
     run = run_training(dataset, out, chosen, resume=resume, skip_invalid=skip_invalid, quiet=quiet)

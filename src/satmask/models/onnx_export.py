@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import onnx
 from keras import layers
+from onnx.reference import ReferenceEvaluator
 
 from satmask.errors import InstallError, ModelError
 from satmask.models.blocks import copy_layer, rebuild
@@ -45,7 +47,7 @@ def convert(network: Any) -> onnx.ModelProto:
             _convert_here(as_float32(network), target)
         else:
             _convert_elsewhere(as_float32(network), target)
-        return _canonical(onnx.load(target))
+        return _canonical(_scale_plainly(onnx.load(target)))
 
 
 def convert_saved(source: str, target: str) -> None:
@@ -62,8 +64,8 @@ def as_float32(network: Any) -> Any:
     return copy
 
 
-class _DilatedConv2D(layers.Conv2D):  # type: ignore[misc] # Keras ships no types
-    """A dilated convolution that TensorFlow writes as one.
+class _OneConvolution(layers.Conv2D):  # type: ignore[misc] # Keras ships no types
+    """A convolution that TensorFlow writes as one even where it is dilated.
 
     Keras has TensorFlow cut the image into interleaved ones, which ends as a hundred nodes in ONNX instead of one.
     """
@@ -72,18 +74,37 @@ class _DilatedConv2D(layers.Conv2D):  # type: ignore[misc] # Keras ships no type
         """Convolve with TensorFlow's own operator, which knows dilation."""
         import tensorflow as tf
 
+        if max(self.dilation_rate) == 1 or self.groups > 1 or self.data_format != "channels_last":
+            return super().convolution_op(inputs, kernel)
         return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=list(self.dilation_rate))
 
 
-def _plain_dilation(network: Any) -> Any:
-    """Copy a network with dilated convolutions for export; others are given back as they are."""
+class _OneResize(layers.UpSampling2D):  # type: ignore[misc] # Keras ships no types
+    """An upsampling to the nearest pixel that TensorFlow writes as one resize.
+
+    Keras repeats rows, then columns, which ends as twenty nodes in ONNX, with copies of the image among them.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Resize with TensorFlow's own operator."""
+        import tensorflow as tf
+
+        if self.interpolation != "nearest" or self.data_format != "channels_last":
+            return super().call(inputs)
+        size = tf.shape(inputs)[1:3] * tf.constant(self.size)
+        return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
+
+
+_PLAIN = {layers.Conv2D: _OneConvolution, layers.UpSampling2D: _OneResize}
+
+
+def _plain(network: Any) -> Any:
+    """Copy a network for export, with layers of the same weights that become one ONNX node each."""
 
     def replace(layer: Any) -> Any:
-        dilated = type(layer) is layers.Conv2D and max(layer.dilation_rate) > 1 and layer.groups == 1
-        return _DilatedConv2D.from_config(layer.get_config()) if dilated else copy_layer(layer)
+        kind = _PLAIN.get(type(layer))
+        return kind.from_config(layer.get_config()) if kind else copy_layer(layer)
 
-    if all(max(getattr(layer, "dilation_rate", (1,))) == 1 for layer in network.layers):
-        return network
     copy = rebuild(network, replace)
     copy.set_weights(network.get_weights())
     return copy
@@ -91,7 +112,7 @@ def _plain_dilation(network: Any) -> Any:
 
 def _convert_here(network: Any, target: Path) -> None:
     """Convert in this process, whose backend is TensorFlow."""
-    network = _plain_dilation(network)
+    network = _plain(network)
     shape = (None, None, None, network.input_shape[-1])
     signature = [keras.InputSpec(shape=shape, dtype="float32", name=INPUT)]
     try:
@@ -149,13 +170,71 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
+# How ONNX says what `_OneResize` does: pixel i of the result is pixel floor(i / scale).
+_NEAREST = {
+    "mode": b"nearest",
+    "coordinate_transformation_mode": b"asymmetric",
+    "nearest_mode": b"floor",
+    "exclude_outside": 0,
+}
+
+
+def _scale_plainly(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give each nearest resize its scales as constants, and drop the nodes that computed its sizes from the image's."""
+    graph = model.graph
+    for node in graph.node:
+        scales = _scales(model, node)
+        if scales is not None:
+            tensor = onnx.numpy_helper.from_array(scales, f"{node.output[0]}/scales")
+            graph.initializer.append(tensor)
+            node.input[:] = [node.input[0], "", tensor.name]
+    kept = _leading_to({graph.output[0].name}, graph.node)
+    del graph.node[:]
+    graph.node.extend(kept)
+    return model
+
+
+def _scales(model: onnx.ModelProto, node: onnx.NodeProto) -> np.ndarray | None:
+    """Find by what a nearest resize multiplies each side, in the order of its own axes.
+
+    Its sizes are computed from the shape of what it resizes; doing that for two shapes gives the factors without a
+    guess at where rows and columns are.
+
+    Returns:
+        Factors, float32, shape `(4,)`; None for other nodes and where the sizes depend on something else.
+    """
+    settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type != "Resize" or settings != _NEAREST or len(node.input) < 4:
+        return None
+    image, sizes = node.input[0], node.input[3]
+    steps = _leading_to({sizes}, model.graph.node, since=image)
+    if any(name == model.graph.input[0].name for step in steps for name in step.input):
+        return None
+    ends = [onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in ((image, 1), (sizes, 7))]
+    part = onnx.helper.make_graph(steps, "sizes", ends[:1], ends[1:], initializer=list(model.graph.initializer))
+    run = ReferenceEvaluator(part, opsets={entry.domain: entry.version for entry in model.opset_import}).run
+    shapes = np.array([(2, 3, 5, 7), (3, 5, 4, 9)])
+    first, second = (run(None, {image: np.zeros(shape, np.float32)})[0] / shape for shape in shapes)
+    return first.astype(np.float32) if np.array_equal(first, second) else None
+
+
+def _leading_to(wanted: set[str], nodes: Sequence[onnx.NodeProto], *, since: str = "") -> list[onnx.NodeProto]:
+    """Pick the nodes that tensors are computed by, going back no farther than another tensor."""
+    kept = []
+    for node in reversed(nodes):  # every node comes after those it takes from
+        if not wanted.isdisjoint(node.output):
+            kept.append(node)
+            wanted = wanted | set(node.input) - {since, ""}
+    return kept[::-1]
+
+
 def _canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     """Give every tensor and node a name by its position, and drop what differs from one export to the next."""
     graph = model.graph
     names = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
     # Weights in the order of their first use: their order in the file is that of names which count up in a process.
     order = {name: place for place, name in reversed(list(enumerate(n for node in graph.node for n in node.input)))}
-    weights = sorted(graph.initializer, key=lambda tensor: order.get(tensor.name, len(order)))
+    weights = sorted((tensor for tensor in graph.initializer if tensor.name in order), key=lambda t: order[t.name])
     names |= {tensor.name: f"weight{place}" for place, tensor in enumerate(weights)}
     for place, node in enumerate(graph.node):
         names |= {name: f"value{place}_{i}" for i, name in enumerate(node.output) if name and name not in names}
