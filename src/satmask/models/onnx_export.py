@@ -95,7 +95,7 @@ class _OneResize(layers.UpSampling2D):  # type: ignore[misc] # Keras ships no ty
         return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
 
 
-_PLAIN = {layers.Conv2D: _OneConvolution, layers.UpSampling2D: _OneResize}
+_PLAIN: dict[type, Any] = {layers.Conv2D: _OneConvolution, layers.UpSampling2D: _OneResize}
 
 
 def _plain(network: Any) -> Any:
@@ -208,10 +208,12 @@ def _scales(model: onnx.ModelProto, node: onnx.NodeProto) -> np.ndarray | None:
         return None
     image, sizes = node.input[0], node.input[3]
     steps = _leading_to({sizes}, model.graph.node, since=image)
-    if any(name == model.graph.input[0].name for step in steps for name in step.input):
+    used = {name for step in steps for name in step.input}
+    if model.graph.input[0].name in used:
         return None
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in used]
     ends = [onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in ((image, 1), (sizes, 7))]
-    part = onnx.helper.make_graph(steps, "sizes", ends[:1], ends[1:], initializer=list(model.graph.initializer))
+    part = onnx.helper.make_graph(steps, "sizes", ends[:1], ends[1:], initializer=constants)
     run = ReferenceEvaluator(part, opsets={entry.domain: entry.version for entry in model.opset_import}).run
     shapes = np.array([(2, 3, 5, 7), (3, 5, 4, 9)])
     first, second = (run(None, {image: np.zeros(shape, np.float32)})[0] / shape for shape in shapes)
