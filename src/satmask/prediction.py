@@ -8,25 +8,29 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from satmask import __version__
-from satmask.errors import ModelError, SettingError
+from satmask.errors import ModelError, SatmaskError, SettingError
 from satmask.polygons import find_polygons, write_polygons
 from satmask.rasters import RasterKind, RasterWriter, legend_tags
 from satmask.scene import Scene
 from satmask.windows import Tile, cover, round_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import geopandas
 
     from satmask.engines import Engine
     from satmask.legend import Legend
     from satmask.model_file import ModelInfo
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -200,12 +204,17 @@ def walk(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[P
     info = engine.info
     size = size or choose_window(info, scene.shape, workers=engine.workers)
     tiles = cover(*scene.shape, size=size, halo=info.halo, stride=info.stride)
-    pending: deque[Future[Piece]] = deque()
-    with ThreadPoolExecutor(engine.workers, thread_name_prefix="satmask-predict") as pool:
+    yield from ahead(lambda tile: _run(engine, scene, tile), tiles, workers=engine.workers)
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
+    """Work on items in threads, a few ahead of who takes the results, in order; what is left is dropped at an error."""
+    pending: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="satmask") as pool:
         try:
-            for tile in tiles:
-                pending.append(pool.submit(_run, engine, scene, tile))
-                if len(pending) > engine.workers + 1:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) > workers + 1:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -321,6 +330,47 @@ def predict_scene(
             written = write_polygons(frame, target, layer="polygons") if frame is not None else None
         files = [future.result() for future in finished]
         return Outputs(files[0], files[1] if probabilities else None, written, 0 if frame is None else len(frame))
+
+
+def predict_scenes(
+    engine: Engine, paths: Sequence[str | Path], out: str | Path, **settings: Any
+) -> Iterator[tuple[Path, Outputs | SatmaskError | OSError]]:
+    """Predict scene after scene; one that can't be predicted doesn't stop the others.
+
+    A large scene keeps all workers busy by itself. Tiles that fit a window are predicted side by side.
+
+    Args:
+        engine: The network.
+        paths: The scenes; their names without suffix must differ.
+        out: See `predict_scene`.
+        **settings: Other settings of `predict_scene`.
+
+    Yields:
+        Each scene, in order, with what was written or why it failed.
+
+    Raises:
+        SettingError: If a setting is wrong, which it would be for every scene.
+    """
+
+    def attempt(path: Path) -> tuple[Path, Outputs | SatmaskError | OSError]:
+        try:
+            return path, predict_scene(engine, path, out, **settings)
+        except SettingError:
+            raise
+        except (SatmaskError, OSError) as error:
+            return path, error
+
+    files = [Path(path) for path in paths]
+    yield from ahead(attempt, files, workers=engine.workers if all(map(_is_small, files)) else 1)
+
+
+def _is_small(path: Path) -> bool:
+    """Whether a scene fits one window; what can't be opened fails soon enough."""
+    try:
+        with Scene(path) as scene:
+            return bool(max(scene.shape) <= LARGEST // 2)
+    except SatmaskError:
+        return True
 
 
 def check_thresholds(thresholds: Sequence[float] | None, info: ModelInfo) -> tuple[float, ...]:

@@ -100,6 +100,9 @@ class Recipe(Settings):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     stop_after: int | None = Field(default=None, ge=1, description="Stop after so many epochs without a better IoU.")
+    momentum: float | None = Field(
+        default=None, ge=0, lt=1, description="Memory of batch normalisation; by default at most a fifth of an epoch."
+    )
     seed: int = Field(default=0, ge=0)
     compile: bool | None = Field(
         default=None,

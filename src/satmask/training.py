@@ -189,7 +189,7 @@ class Job:
         recipe, legend = self.recipe, self.data.legend
         network = self.network
         steps = self.count // recipe.batch * recipe.epochs
-        quicken(network, self.count // recipe.batch)
+        set_momentum(network, recipe.momentum or quick_momentum(self.count // recipe.batch))
         rate: Any = recipe.learning_rate
         if recipe.schedule.name == "cosine":
             warmup = round(steps * recipe.schedule.warmup)
@@ -348,17 +348,23 @@ def worth_compiling(network: Any) -> bool:
     return bool(tf.config.list_physical_devices("GPU")) or not any(isinstance(layer, depthwise) for layer in every)
 
 
-def quicken(network: Any, steps: int) -> None:
-    """Let batch normalisation's running averages follow within a fifth of an epoch.
+def quick_momentum(steps: int) -> float:
+    """The momentum with which batch normalisation's running averages follow within a fifth of an epoch.
 
     Keras' momentum of 0.99 remembers hundreds of steps: after a short run most of what it remembers is how the network
-    began, and validation looks far worse than training. Longer epochs keep Keras' value. Frozen layers don't move.
+    began, and validation looks far worse than training. Long epochs keep Keras' value.
 
     Args:
-        network: Changed in place.
         steps: Steps in an epoch.
+
+    Returns:
+        0.8 to 0.99.
     """
-    momentum = min(max(1 - 5 / steps, 0.8), 0.99)
+    return min(max(1 - 5 / steps, 0.8), 0.99)
+
+
+def set_momentum(network: Any, momentum: float) -> None:
+    """Set the momentum of every batch normalisation of a network, but for those that remember less already."""
     for layer in network._flatten_layers():  # noqa: SLF001  # Keras has no public walk over all layers
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, momentum)

@@ -10,7 +10,7 @@ import typer
 from satmask.cli.options import Json, Quiet, Thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from satmask.engines import Engine
 
@@ -125,27 +125,25 @@ def _predict_all(
     network: Engine, paths: Sequence[Path], out: Path, settings: dict[str, Any], *, quiet: bool, as_json: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Predict scene after scene; what fails is reported, and the rest goes on."""
+    from dataclasses import asdict
+
     from satmask.cli.output import complain, complain_about, say
-    from satmask.errors import SatmaskError, SettingError
+    from satmask.prediction import predict_scenes
     from satmask.progress import track
 
     done: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     doubted: list[str] = []
-    sizes = [_megapixels(path) for path in paths]
-    with track("Predicting", sum(sizes), unit="MP", quiet=quiet) as advance:
-        for path, size in zip(paths, sizes, strict=True):
+    sizes = {path: _megapixels(path) for path in paths}
+    with track("Predicting", sum(sizes.values()), unit="MP", quiet=quiet) as advance:
+        for path, found in predict_scenes(network, paths, out, **settings, progress=advance):
             advance(0, path.name)
-            try:
-                doubted += _doubts(network, path, settings["bands"])
-                done.append(_predict_one(network, path, out, settings, advance))
-            except SettingError:
-                raise
-            except (SatmaskError, OSError) as error:
-                failed.append({"scene": path, "reason": str(error)})
-                complain(f"error: {error}" if path.name in str(error) else f"error: {path.name}: {error}")
+            if isinstance(found, Exception):
+                failed.append({"scene": path, "reason": str(found)})
+                complain(f"error: {found}" if path.name in str(found) else f"error: {path.name}: {found}")
                 continue
-            done[-1]["megapixels"] = round(size, 6)
+            doubted += _doubts(network, path, settings["bands"])
+            done.append({"scene": path, **asdict(found), "megapixels": round(sizes[path], 6)})
             if not as_json:
                 say(_line(done[-1]))
         advance(0, "")
@@ -169,16 +167,6 @@ def _doubts(network: Engine, path: Path, bands: Any) -> list[str]:
 
     with open_for(network.info, path, bands=bands) as scene:
         return doubts(network.info, scene)
-
-
-def _predict_one(
-    network: Engine, path: Path, out: Path, settings: dict[str, Any], advance: Callable[[float], None]
-) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from satmask import predict_scene
-
-    return {"scene": path, **asdict(predict_scene(network, path, out, **settings, progress=advance))}
 
 
 def _line(result: dict[str, Any]) -> str:
