@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper
 
@@ -16,6 +18,7 @@ from satmask.legend import Legend
 from satmask.model_card import for_deepness
 from satmask.model_file import ModelInfo, check, check_parity, export, read_info
 from satmask.models import measure_reach
+from satmask.models.onnx_export import as_float32, convert
 
 
 def randomise(network, seed=0):
@@ -25,6 +28,12 @@ def randomise(network, seed=0):
     spread["bias"] = (-0.3, 0.3)
     network.set_weights([random.uniform(*spread[w.name], w.shape) if w.name in spread else w for w in network.weights])
     return network
+
+
+def run(model, images):
+    """The probabilities of a converted network that isn't a model file yet."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": images})[0]
 
 
 def describe(network, **changes):
@@ -67,6 +76,76 @@ def test_probabilities_are_those_of_keras_at_any_size(exported, sides):
     np.testing.assert_allclose(open_engine(path).run(images), np.asarray(network(images)), atol=1e-5)
 
 
+SMALL = {
+    "unet": {"filters": (3, 4, 5, 6)},
+    "cnn": {"filters": (4, 4, 6, 6)},
+    "dilated": {"filters": (4, 4, 6, 6), "window": 64},
+    "encoder": {"decoder": (8, 6, 6, 4, 4)},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_network_keeps_its_probabilities_and_repeats_no_tensor(name):
+    network = randomise(models.build(name, bands=3, classes=2, **SMALL[name]))
+    model = convert(network)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("Resize") == sum(isinstance(layer, keras.layers.UpSampling2D) for layer in network.layers)
+    assert "Tile" not in kinds
+    for sides in ((32, 32), (96, 224), (160, 32)):
+        images = np.random.default_rng(3).uniform(0, 255, (2, *sides, 3)).astype(np.float32)
+        np.testing.assert_allclose(run(model, images), np.asarray(network(images)), atol=2e-5)
+
+
+def enlarge(*sizes):
+    """A network that does nothing but enlarge, between convolutions that copy."""
+    x = image = keras.Input((None, None, 2))
+    for size in sizes:
+        x = keras.layers.UpSampling2D(size)(keras.layers.Conv2D(2, 1)(x))
+    network = keras.Model(image, keras.layers.Conv2D(2, 1)(x))
+    network.set_weights([np.eye(2).reshape(w.shape) if len(w.shape) == 4 else w for w in network.weights])
+    return network
+
+
+@pytest.mark.parametrize("sizes", [[(2, 2)], [(3, 1)], [(1, 4), (5, 2)], [(1, 1)]])
+def test_pixels_are_repeated_as_often_as_the_layer_says(sizes):
+    model = convert(enlarge(*sizes))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 6, 11, 2)).astype(np.float32)
+    rows, columns = np.prod(sizes, axis=0)
+    np.testing.assert_array_equal(run(model, images), images.repeat(rows, axis=1).repeat(columns, axis=2))
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    resizes = [node for node in model.graph.node if node.op_type == "Resize"]
+    assert [constants[node.input[2]].tolist() for node in resizes] == [[1, 1, *size] for size in sizes]
+
+
+# Operator, size of the result from those of the tensor and of the image, settings.
+RESIZES = {
+    "to the size of another tensor": ("ResizeNearestNeighbor", lambda own, image: image, {}),
+    "by pixels": ("ResizeNearestNeighbor", lambda own, image: own + 3, {}),
+    "from the middles of pixels": ("ResizeNearestNeighbor", lambda own, image: own * 2, {"half_pixel_centers": True}),
+    "smoothly": ("ResizeBilinear", lambda own, image: own * 2, {}),
+}
+
+
+@pytest.mark.parametrize("case", RESIZES)
+def test_other_resizes_are_left_alone(case):
+    import tensorflow as tf
+
+    kind, choose, options = RESIZES[case]
+
+    def resize(tensors):
+        size = choose(*(tf.shape(tensor)[1:3] for tensor in tensors))
+        return getattr(tf.raw_ops, kind)(images=tensors[0], size=size, **options)
+
+    image = keras.Input((None, None, 2))
+    small = keras.layers.Conv2D(2, 1)(keras.layers.MaxPooling2D(2)(image))
+    network = keras.Model(image, keras.layers.Lambda(resize)([small, image]))
+    model = convert(network)
+    (node,) = [node for node in model.graph.node if node.op_type == "Resize"]
+    assert len(node.input) == 4
+    images = np.random.default_rng(0).uniform(0, 1, (1, 7, 12, 2)).astype(np.float32)
+    np.testing.assert_allclose(run(model, images), np.asarray(network(images)), atol=1e-5)
+
+
 def test_the_same_network_gives_the_same_bytes(exported, tmp_path):
     network, info, path = exported
     twin = models.unet(3, 2, filters=(3, 4, 5))
@@ -75,16 +154,12 @@ def test_the_same_network_gives_the_same_bytes(exported, tmp_path):
 
 
 def test_mixed_precision_is_exported_in_float32(tmp_path):
-    import keras
-
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         network = models.unet(1, 1, filters=(3, 4))
     finally:
         keras.config.set_dtype_policy(before)
-    from satmask.models.onnx_export import as_float32
-
     plain = as_float32(network)
     path = export(plain, tmp_path / "model.onnx", describe(plain))
     assert check_parity(network, path, describe(plain), tolerance=0.05) > check_parity(plain, path, describe(plain))
@@ -190,8 +265,6 @@ def test_stac_item_lies_beside(exported):
 
 
 def test_deepness_copy_gives_the_same_probabilities_from_what_the_plugin_feeds(exported, tmp_path):
-    import onnxruntime
-
     path = for_deepness(exported[2], tmp_path / "qgis.onnx", window=32)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     keys = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}

@@ -64,8 +64,8 @@ def as_float32(network: Any) -> Any:
     return copy
 
 
-class _OneConvolution(layers.Conv2D):  # type: ignore[misc] # Keras ships no types
-    """A convolution that TensorFlow writes as one even where it is dilated.
+class _DilatedConv2D(layers.Conv2D):  # type: ignore[misc] # Keras ships no types
+    """A dilated convolution that TensorFlow writes as one.
 
     Keras has TensorFlow cut the image into interleaved ones, which ends as a hundred nodes in ONNX instead of one.
     """
@@ -74,37 +74,42 @@ class _OneConvolution(layers.Conv2D):  # type: ignore[misc] # Keras ships no typ
         """Convolve with TensorFlow's own operator, which knows dilation."""
         import tensorflow as tf
 
-        if max(self.dilation_rate) == 1 or self.groups > 1 or self.data_format != "channels_last":
-            return super().convolution_op(inputs, kernel)
         return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=list(self.dilation_rate))
 
 
-class _OneResize(layers.UpSampling2D):  # type: ignore[misc] # Keras ships no types
+class _NearestUpSampling2D(layers.UpSampling2D):  # type: ignore[misc] # Keras ships no types
     """An upsampling to the nearest pixel that TensorFlow writes as one resize.
 
-    Keras repeats rows, then columns, which ends as twenty nodes in ONNX, with copies of the image among them.
+    Keras repeats rows, then columns, which ends as thirty nodes in ONNX, with copies of the image among them.
     """
 
     def call(self, inputs: Any) -> Any:
         """Resize with TensorFlow's own operator."""
         import tensorflow as tf
 
-        if self.interpolation != "nearest" or self.data_format != "channels_last":
-            return super().call(inputs)
-        size = tf.shape(inputs)[1:3] * tf.constant(self.size)
-        return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
+        return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=tf.shape(inputs)[1:3] * tf.constant(self.size))
 
 
-_PLAIN: dict[type, Any] = {layers.Conv2D: _OneConvolution, layers.UpSampling2D: _OneResize}
+def _plain_kind(layer: Any) -> Any:
+    """Find the class that becomes one ONNX node where the layer's own becomes many; None for other layers."""
+    if getattr(layer, "data_format", None) != "channels_last":
+        return None
+    if type(layer) is layers.Conv2D and max(layer.dilation_rate) > 1 and layer.groups == 1:
+        return _DilatedConv2D
+    if type(layer) is layers.UpSampling2D and layer.interpolation == "nearest":
+        return _NearestUpSampling2D
+    return None
 
 
 def _plain(network: Any) -> Any:
-    """Copy a network for export, with layers of the same weights that become one ONNX node each."""
+    """Copy a network for export, with such layers replaced; one that has none is given back as it is."""
 
     def replace(layer: Any) -> Any:
-        kind = _PLAIN.get(type(layer))
+        kind = _plain_kind(layer)
         return kind.from_config(layer.get_config()) if kind else copy_layer(layer)
 
+    if not any(_plain_kind(layer) for layer in network.layers):
+        return network
     copy = rebuild(network, replace)
     copy.set_weights(network.get_weights())
     return copy
@@ -170,7 +175,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-# How ONNX says what `_OneResize` does: pixel i of the result is pixel floor(i / scale).
+# How ONNX says what `_NearestUpSampling2D` does: pixel i of the result is pixel floor(i / scale).
 _NEAREST = {
     "mode": b"nearest",
     "coordinate_transformation_mode": b"asymmetric",
