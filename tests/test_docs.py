@@ -66,11 +66,14 @@ def test_commands_parse_and_their_settings_are_known(text):
         assert verb in ("--help", "-h", "--version")
         return
     command = COMMAND.commands[verb]
-    values, left, _ = command.make_parser(command.context_class(command, info_name=verb)).parse_args(arguments)
+    context = command.context_class(command, info_name=verb)
+    values, left, _ = command.make_parser(context).parse_args(arguments)
     assert not left
     assert not [option.name for option in command.params if option.required and not values.get(option.name)]
-    choices = {option.name: getattr(option.type, "choices", None) for option in command.params}
-    assert not [name for name, value in values.items() if choices[name] and value not in list(choices[name])]
+    for option in command.params:
+        # The files of examples aren't there.
+        if option.name in values and "Path" not in str(option.type_descriptor.annotation):
+            option.process_value(context, values[option.name])
     if verb == "train":
         model = [f"network.name={values['model']}"] if values.get("model") else []
         Recipe.load(settings=[*(values.get("settings") or []), *model])
