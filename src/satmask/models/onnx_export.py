@@ -102,7 +102,7 @@ def _plain_kind(layer: Any) -> Any:
 
 
 def _plain(network: Any) -> Any:
-    """Copy a network for export, with such layers replaced; one that has none is given back as it is."""
+    """Copy a network that has such layers for export, with them replaced; others are given back as they are."""
 
     def replace(layer: Any) -> Any:
         kind = _plain_kind(layer)
