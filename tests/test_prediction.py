@@ -262,11 +262,12 @@ def test_a_broken_scene_leaves_nothing_behind(engine, data, tmp_path):
 
 
 def test_another_scale_or_brightness_is_doubted(engine, data):
-    info = engine.info.model_copy(update={"gsd_m": (0.4, 0.6), "value_range": ((0, 40),) * 3})
+    info = engine.info.model_copy(update={"gsd_m": (0.4, 0.6), "value_range": ((0, 40),) * 3, "local": False})
     with open_for(info, data / "scenes" / "kampala_ug_z20_1.tif") as scene:
         said = " ".join(doubts(info, scene))
     assert "pixels of 0.15 m" in said
     assert "in training only 40" in said
+    assert "sees a whole window" in said
 
 
 @pytest.mark.parametrize("shape", [(4096, 4096), (1500, 300), (200, 90), (1, 1)])

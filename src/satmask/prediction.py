@@ -162,6 +162,10 @@ def _misfit(info: ModelInfo, scene: Scene) -> str:
 def doubts(info: ModelInfo, scene: Scene) -> list[str]:
     """Say in plain words what makes a result doubtful although the scene can be read."""
     found = []
+    if not info.local:
+        found.append(
+            f"Network {info.network!r} sees a whole window at once, so results change a little with the windows."
+        )
     gsd_m = scene.grid.gsd_m
     if info.gsd_m and gsd_m and not info.gsd_m[0] / 1.5 <= gsd_m <= info.gsd_m[1] * 1.5:
         low, high = info.gsd_m
