@@ -18,7 +18,7 @@ from satmask.prediction import open_for, predict_array
 from satmask.recipe import Recipe
 from satmask.run import COLUMNS, Run, best_epoch, plateau_rate
 from satmask.scene import Scene
-from satmask.training import train
+from satmask.training import public_options, train
 from satmask.windows import Window
 
 # Noise and dropout of the dilated network are drawn anew in every step: the hardest to repeat.
@@ -110,7 +110,7 @@ SCRIPT = """
 import sys
 from satmask.datasets import read_dataset
 from satmask.recipe import Recipe
-from satmask.training import train
+from satmask.training import public_options, train
 train(read_dataset(sys.argv[1]), sys.argv[2], Recipe.load(settings=sys.argv[3:]), resume=True, quiet=True)
 """
 
@@ -195,6 +195,18 @@ def test_a_wrong_recipe_is_refused_before_anything_is_written(tiles, tmp_path, w
     with pytest.raises(SettingError):
         train(read_dataset(tiles), tmp_path / "run", Recipe.load(settings=[wrong]), quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_explodes_is_not_kept(tiles, tmp_path):
+    recipe = Recipe.load(settings=[*SMALL, "epochs=2", "learning_rate=1e30", "schedule.name=constant"])
+    with pytest.raises(SettingError, match=r"finite.*Lower learning_rate, now 1e\+30"):
+        train(read_dataset(tiles), tmp_path / "run", recipe, quiet=True)
+    assert not Run(tmp_path / "run").checkpoints
+
+
+def test_model_files_do_not_tell_where_weights_lay():
+    recipe = Recipe.load(settings=["network.name=encoder", "network.weights=/home/someone/secret/mobilenet.npz"])
+    assert public_options(recipe) == {"weights": "mobilenet.npz"}
 
 
 def test_the_rate_falls_where_validation_stays_flat():
