@@ -13,6 +13,7 @@ from satmask.legend import Legend
 from satmask.model_file import BandInfo, ModelInfo, export
 from satmask.models import build, measure_reach
 from satmask.prediction import (
+    HALOS,
     LARGEST,
     check_thresholds,
     choose_window,
@@ -281,8 +282,8 @@ def test_no_window_of_allowed_size_costs_less_than_the_chosen(engine, shape, hal
 
     chosen = choose_window(info, shape, workers=2)
     margin = round_up(halo, stride)
-    assert chosen <= round_up(max(LARGEST, 4 * margin), stride)
-    others = range(2 * margin + stride, max(LARGEST, 4 * margin), 4 * stride)
+    assert chosen <= round_up(max(LARGEST, HALOS * margin), stride)
+    others = range(2 * margin + stride, max(LARGEST, HALOS * margin), 4 * stride)
     assert cost(chosen) <= min(map(cost, others))
 
 
