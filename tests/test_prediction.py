@@ -287,6 +287,12 @@ def test_no_window_of_allowed_size_costs_less_than_the_chosen(engine, shape, hal
     assert cost(chosen) <= min(map(cost, others))
 
 
+def test_without_a_halo_windows_are_few(engine):
+    info = engine.info.model_copy(update={"halo": 0, "stride": 16})
+    assert choose_window(info, (256, 256), workers=2) == 128
+    assert choose_window(info, (200, 200), workers=1) == 208
+
+
 def test_thresholds_are_checked(engine):
     assert check_thresholds([0.3], engine.info) == (0.3,)
     assert check_thresholds(None, engine.info) == engine.info.thresholds

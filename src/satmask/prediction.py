@@ -91,7 +91,7 @@ def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1) 
     def cost(size: int) -> tuple[int, int]:
         tiles = cover(*shape, size=size, halo=info.halo, stride=stride)
         rounds = -(-len(tiles) // workers)
-        return rounds * tiles[0].read.height * tiles[0].read.width, size
+        return rounds * tiles[0].read.height * tiles[0].read.width, len(tiles)
 
     return min(range(2 * margin + stride, round_up(limit, stride) + 1, stride), key=cost)
 
