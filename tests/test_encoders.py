@@ -1,7 +1,11 @@
 """Laws of the encoders: levels aligned, weights where they belong, whatever the number of bands."""
 
+import functools
 import socket
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -162,6 +166,38 @@ def test_offline_the_way_out_is_a_file(monkeypatch, tmp_path):
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path), raising=False)
     with pytest.raises(InstallError, match="Give a file of them"):
         encoder_unet(3, 1, weights="imagenet", decoder=SLIM)
+
+
+@pytest.fixture
+def weights_server(monkeypatch, tmp_path):
+    """Where Keras would download MobileNetV2's weights from, on this machine; random ones, and the network they are of."""
+    import keras
+    from keras.src.applications import mobilenet_v2
+    from keras.src.legacy.saving import legacy_h5_format
+
+    source = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(224, 224, 3))
+    served = tmp_path / "served"
+    served.mkdir()
+    with h5py.File(served / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, source)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(served))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "cache"))
+        yield source
+        server.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_downloaded_weights_arrive_where_they_belong(weights_server):
+    network = encoder_unet(3, 1, weights="imagenet", decoder=SLIM)
+    ours = [layer for layer in network.layers if type(layer).__name__ in ("Conv2D", "DepthwiseConv2D")]
+    theirs = [layer for layer in weights_server.layers if type(layer).__name__ in ("Conv2D", "DepthwiseConv2D")]
+    for mine, other in zip(ours, theirs, strict=False):
+        np.testing.assert_array_equal(mine.get_weights()[0], other.get_weights()[0])
+    assert len(ours) > len(theirs) == 52
 
 
 @pytest.mark.parametrize("encoder", ["InceptionV3", "NASNetMobile", "Nope", "applications"])
