@@ -490,3 +490,28 @@ def box_at(grid, *corners):
     from satmask.polygons import place
 
     return place(np.array([pixel_box(*corners)]), grid)[0]
+
+
+def test_overlapping_classes_are_scored_from_probabilities(scene, tmp_path, capsys):
+    """A class raster shows one class a pixel; the oracle thresholds every class by itself."""
+    from sklearn.metrics import jaccard_score
+
+    legend = Legend.of({3: "tree", 1: "building"})
+    trained = make_model(tmp_path / "model.onnx", legend)
+    out = tmp_path / "out"
+    code, *_ = run(capsys, "predict", trained, scene, "--out", out, "--threshold", "0.55,0.486", "--quiet")
+    assert code == 0
+    code, text, _ = run(capsys, "score", out / "town.classes.tif", scene.with_suffix(".gpkg"), "--json")
+    found = json.loads(text)["pixels"]["classes"]
+    drawn = town.draw_town(96, 128, seed=3)
+    with rasterio.open(out / "town.probabilities.tif") as file:
+        probabilities = file.read()
+    for band, (id_, limit) in enumerate([(3, 0.55), (1, 0.486)]):
+        said = probabilities[band] >= np.float32(limit)
+        wanted = jaccard_score(drawn.truth(id_).ravel(), said.ravel())
+        entry = next(entry for entry in found if entry["id"] == id_)
+        assert entry["iou"] == pytest.approx(wanted)
+    with rasterio.open(out / "town.classes.tif") as file:
+        uppermost = file.read(1)
+    # Else the class raster would have told as much.
+    assert ((uppermost == 3) != (probabilities[0] >= np.float32(0.55))).any()

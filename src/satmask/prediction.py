@@ -320,8 +320,8 @@ def predict_scene(
     names = {kind: out / f"{path.stem}.{kind}.tif" for kind in ("classes", "probabilities")}
     with contextlib.ExitStack() as stack:
         scene = stack.enter_context(open_for(info, path, bands=bands))
-        kept = stack.enter_context(RasterWriter(names["probabilities"], scene, _probability_kind(info)))
-        decided = stack.enter_context(RasterWriter(names["classes"], scene, _class_kind(legend)))
+        kept = stack.enter_context(RasterWriter(names["probabilities"], scene, _probability_kind(legend, limits)))
+        decided = stack.enter_context(RasterWriter(names["classes"], scene, _class_kind(legend, limits)))
         for piece in walk(engine, scene, size=size):
             core = piece.tile.core
             kept.write(piece.probabilities, core)
@@ -395,18 +395,18 @@ def check_thresholds(thresholds: Sequence[float] | None, info: ModelInfo) -> tup
     return given
 
 
-def _class_kind(legend: Legend) -> RasterKind:
+def _class_kind(legend: Legend, limits: Sequence[float]) -> RasterKind:
     colours = legend.colour_table() if legend.dtype == np.uint8 else None
-    return RasterKind(legend.dtype, ("class",), legend.nodata, colours, "mode", _tags(legend))
+    return RasterKind(legend.dtype, ("class",), legend.nodata, colours, "mode", _tags(legend, limits))
 
 
-def _probability_kind(info: ModelInfo) -> RasterKind:
-    names = [f"{entry.name} probability" for entry in info.legend]
-    return RasterKind(np.dtype(np.float32), names, math.nan, tags=_tags(info.legend))
+def _probability_kind(legend: Legend, limits: Sequence[float]) -> RasterKind:
+    names = [f"{entry.name} probability" for entry in legend]
+    return RasterKind(np.dtype(np.float32), names, math.nan, tags=_tags(legend, limits))
 
 
-def _tags(legend: Legend) -> dict[str, str]:
-    return {**legend_tags(legend), "SOFTWARE": f"satmask {__version__}"}
+def _tags(legend: Legend, limits: Sequence[float]) -> dict[str, str]:
+    return {**legend_tags(legend, limits), "SOFTWARE": f"satmask {__version__}"}
 
 
 def _outline(

@@ -45,15 +45,20 @@ class RasterKind:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def legend_tags(legend: Legend) -> dict[str, str]:
-    """What a raster says of its classes: `CLASS_<id>` is a name, `CLASSES_EXCLUSIVE` is YES or NO.
+def legend_tags(legend: Legend, thresholds: Sequence[float] = ()) -> dict[str, str]:
+    """What a raster says of its classes.
+
+    `CLASS_<id>` is a name, `THRESHOLD_<id>` the probability from which the class was seen (for classes that overlap), and
+    `CLASSES_EXCLUSIVE` is YES or NO.
 
     Example:
-        >>> legend_tags(Legend.of({100: "building"}))
-        {'CLASS_100': 'building', 'CLASSES_EXCLUSIVE': 'NO'}
+        >>> legend_tags(Legend.of({100: "building"}), [0.5])
+        {'CLASS_100': 'building', 'THRESHOLD_100': '0.5', 'CLASSES_EXCLUSIVE': 'NO'}
     """
     names = {f"CLASS_{entry.id}": entry.name for entry in legend}
-    return {**names, "CLASSES_EXCLUSIVE": "YES" if legend.exclusive else "NO"}
+    pairs = () if legend.exclusive else zip(legend.ids, thresholds, strict=False)
+    limits = {f"THRESHOLD_{id_}": repr(float(limit)) for id_, limit in pairs}
+    return {**names, **limits, "CLASSES_EXCLUSIVE": "YES" if legend.exclusive else "NO"}
 
 
 def read_legend_tags(path: str | Path) -> Legend | None:

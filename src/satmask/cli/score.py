@@ -221,14 +221,32 @@ def _rasters(path: Path) -> list[Path]:
 
 
 def _predictions(path: Path) -> dict[str, Path]:
-    """Class rasters by the name of their scene: those that predict wrote, else all of a folder."""
+    """Class rasters by the name of their scene: those that predict wrote, else all of a folder.
+
+    Where classes may overlap, a class raster shows only the uppermost: the probabilities beside it say more.
+    """
     from satmask.scoring.rasters import SUFFIXES
 
     if not path.is_dir():
-        return {_name(path): path}
+        return {_name(path): _overlapping(path) or path}
     written = sorted(path.glob(f"*{CLASSES}"))
     others = (file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES)
-    return {_name(file): file for file in written or others}
+    return {_name(file): _overlapping(file) or file for file in written or others}
+
+
+def _overlapping(path: Path) -> Path | None:
+    """The probabilities beside a class raster of several classes that may overlap, if they were kept."""
+    from satmask import SatmaskError
+    from satmask.rasters import read_legend_tags
+
+    beside = path.with_name(path.name.removesuffix(CLASSES) + ".probabilities.tif")
+    if not path.name.endswith(CLASSES) or not beside.is_file():
+        return None
+    try:
+        legend = read_legend_tags(path)
+    except SatmaskError:
+        return None  # reported in its turn
+    return beside if legend and len(legend) > 1 and not legend.exclusive else None
 
 
 def _name(path: Path) -> str:

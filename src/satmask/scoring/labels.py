@@ -23,7 +23,7 @@ def score_labels(
     Pixels outside the prediction (its nodata) and unlabelled ones aren't counted.
 
     Args:
-        prediction: Raster of class ids, one band.
+        prediction: Raster of class ids, one band; or the probabilities that predict wrote, for classes that overlap.
         labels: The truth; its legend's classes are scored.
         grid: The grid of the labels, to be compared with the prediction's.
         mapping: Class id of the labels for ids of the prediction that differ, such as `{1: 100}`.

@@ -208,8 +208,10 @@ def windows_of(grid: Grid) -> list[Window]:
 
 
 def read_ids(scene: Scene, window: Window, legend: Legend, mapping: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Read ids or masks, and where the file's nodata tag says that nothing is known."""
+    """Read ids, masks or probabilities, and where the file's nodata tag says that nothing is known."""
     values = scene.raw(window)
+    if values.dtype.kind == "f":
+        return _decide(scene, values, legend), np.isfinite(values).all(axis=-1)
     nodata = scene.profile.get("nodata")
     if values.shape[2] not in (1, len(legend)):
         msg = f"Raster must have one band of class ids or {len(legend)} of masks, got {values.shape[2]}."
@@ -222,6 +224,23 @@ def read_ids(scene: Scene, window: Window, legend: Legend, mapping: Mapping[int,
         return values, known
     ids = values[..., 0]
     return _mapped(ids, mapping), known
+
+
+def _decide(scene: Scene, values: np.ndarray, legend: Legend) -> np.ndarray:
+    """Masks of each class of a legend from the probabilities and thresholds that predict wrote.
+
+    Returns:
+        0 or 1, uint8, `(height, width, classes)`; 0 for classes that the raster doesn't have.
+    """
+    tags = scene.tags
+    ids = {name: int(key[6:]) for key, name in tags.items() if key.startswith("CLASS_") and key[6:].isdecimal()}
+    masks = np.zeros((*values.shape[:2], len(legend)), np.uint8)
+    for place, band in enumerate(scene.bands):
+        id_ = ids.get(band.removesuffix(" probability"))
+        if id_ in legend.ids:
+            limit = np.float32(tags.get(f"THRESHOLD_{id_}", 0.5))
+            masks[..., legend.channel(id_)] = values[..., place] >= limit
+    return masks
 
 
 def _mapped(ids: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
