@@ -34,8 +34,8 @@ slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(VENV)/.ready
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
 
 types: $(VENV)/.ready
 	$(BIN)/mypy

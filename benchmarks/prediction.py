@@ -35,7 +35,7 @@ def blend(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[
     window touches are handed on at once.
     """
     info, (height, width) = engine.info, scene.grid.shape
-    side = size or choose_window(info)
+    side = size or choose_window(info, scene.shape, workers=engine.workers)
     rows = min(side, round_up(height, info.stride))
     columns = min(side, round_up(width, info.stride))
     weights = np.outer(_hann(rows), _hann(columns))
@@ -204,10 +204,10 @@ def main() -> None:
 def measure(engine: Engine, model: Path, scene: Path, folder: Path, options: argparse.Namespace) -> None:
     """Time all cases in turn, then count differing pixels."""
     info = engine.info
-    size = options.window or choose_window(info)
-    blend_size = options.blend_window or size
     with open_for(info, scene) as file:
         grid: Grid = file.grid
+    size = options.window or choose_window(info, grid.shape, workers=engine.workers)
+    blend_size = options.blend_window or size
     tiles = cover(*grid.shape, size=size, halo=info.halo, stride=info.stride)
     describe(model, engine, len(tiles), size=size, blend_size=blend_size)
     cases = whole_scenes(engine, scene, folder, size=size, blend_size=blend_size)

@@ -38,9 +38,7 @@ def make_job(options: argparse.Namespace, folder: Path) -> Job:
     data, split = open_data(options.data, folder).with_validation(recipe.validation)
     seen = survey(data.splits["train"], bands=recipe.bands)
     held = survey(data.splits["val"], bands=seen.indexes)
-    job = Job(Run(folder / "run"), recipe, data, surveys=(seen, held), split=split, quiet=True)
-    job.compile()
-    return job
+    return Job(Run(folder / "run"), recipe, data, surveys=(seen, held), split=split, quiet=True)
 
 
 def keras_cases(job: Job, batch: Batch, steps: int) -> dict[str, Callable[[], object]]:

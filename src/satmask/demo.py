@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from satmask.datasets.town import Town
 
 BUILDINGS = Legend.of({100: "building"})
-SIZE = 1500  # side of the unseen town, in pixels of 0.3 m
+SEED = 77  # of the unseen town
+SIZE = 1500  # its side, in pixels
+GSD_M = 0.3
 TILES = 100
 SETTINGS = (
     "network.filters=[8, 16, 32, 64]",
@@ -68,7 +70,7 @@ def run_demo(out: Path, *, quiet: bool = False) -> dict[str, Any]:
     begun = time.perf_counter()
     with track("Drawing a synthetic town", 1, quiet=quiet) as advance:
         tiles = write_tiles(out / "tiles", count=TILES, size=300, seed=1)
-        town = draw_town(SIZE, SIZE, seed=77, gsd_m=0.3)
+        town = draw_town(SIZE, SIZE, seed=SEED, gsd_m=GSD_M)
         scene = write_scene(town, out / "town", "town")
         advance(1, f"{TILES} tiles to learn from, and a town of {SIZE} × {SIZE} to predict")
     run = train(read_dataset(tiles), out / "run", Recipe.load(settings=SETTINGS), quiet=quiet)
@@ -103,7 +105,7 @@ def _page(town: Town, frame: geopandas.GeoDataFrame, whole: Example, score: Conf
     """The report: the town with its predicted polygons, a part of it from close by, and the scores."""
     pixels = shapely.transform(frame.geometry.array, _to_pixels(town))
     chart = polygons_over(
-        town.image, list(pixels), frame["class_id"].tolist(), BUILDINGS, areas_m2=frame["area_m2"].tolist(), gsd_m=0.3
+        town.image, list(pixels), frame["class_id"].tolist(), BUILDINGS, areas_m2=frame["area_m2"].tolist(), gsd_m=GSD_M
     )
     headers, *rows = score.table()
     middle = Window(SIZE // 2 - 180, SIZE // 2 - 180, 360, 360).slices
