@@ -185,6 +185,8 @@ def weights_server(monkeypatch, tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", f"http://127.0.0.1:{server.server_port}/")
+        # Keras takes /tmp/.keras, which outlives the test, where this folder isn't there.
+        (tmp_path / "cache").mkdir()
         monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "cache"))
         yield source
         server.shutdown()
