@@ -39,12 +39,14 @@ SIZE = 1500  # its side, in pixels
 GSD_M = 0.3
 TILES = 100
 SETTINGS = (
-    "network.filters=[8, 16, 32, 64]",
+    "network.filters=[16, 32, 48, 64]",
     "epochs=8",
-    "windows_per_epoch=240",
-    "batch=8",
-    "window=192",
+    "windows_per_epoch=320",
+    "window=128",
+    "batch=16",
     "learning_rate=3e-3",
+    "augment.brightness=0.1",
+    "augment.contrast=0.1",
 )
 SYNTHETIC = "Everything here is drawn by a program: the scores say that the pipeline works, nothing about real imagery."
 
