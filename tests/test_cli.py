@@ -515,3 +515,17 @@ def test_overlapping_classes_are_scored_from_probabilities(scene, tmp_path, caps
         uppermost = file.read(1)
     # Else the class raster would have told as much.
     assert ((uppermost == 3) != (probabilities[0] >= np.float32(0.55))).any()
+
+
+def test_groups_add_up_to_the_whole(model, tiles, tmp_path, capsys):
+    run(capsys, "predict", model, tiles / "train", "--out", tmp_path, "--quiet")
+    code, text, _ = run(capsys, "score", tmp_path, tiles / "train", "--by", r"(\d)$", "--json")
+    found = json.loads(text)
+    assert code == 0
+    assert len(found["groups"]) == len(found["parts"]) > 1
+    sums = sum(np.asarray(group["pixels"]["matrix"]) for group in found["groups"].values())
+    np.testing.assert_array_equal(sums, found["pixels"]["matrix"])
+    for key in ("tiles", "truths", "detections"):
+        assert sum(group["crowdai"][key] for group in found["groups"].values()) == found["crowdai"][key]
+    code, text, _ = run(capsys, "score", tmp_path, tiles / "train", "--by", "(")
+    assert code == 2

@@ -292,11 +292,14 @@ def _report(pixels: FolderScore | None, objects: CocoScore | None, groups: Group
 
 def _group_rows(groups: Groups) -> list[tuple[str, ...]]:
     """One row a group: means over its classes, and what is known of its objects."""
-    rows: list[tuple[str, ...]] = [("group", "pixels", "IoU", "precision", "recall", "F1", "AP@0.5", "AR@0.5")]
+    has_pixels, has_objects = (any(pair[side] for pair in groups.values()) for side in (0, 1))
+    heads = ("pixels", "IoU", "precision", "recall", "F1") if has_pixels else ()
+    rows: list[tuple[str, ...]] = [("group", *heads, *(("AP@0.5", "AR@0.5") if has_objects else ()))]
     for name, (counts, found) in groups.items():
         measures = [counts.mean(measure) for measure in ("iou", "precision", "recall", "f1")] if counts else []
-        pixels = (f"{counts.pixels:,}", *(f"{value:.4f}" for value in measures)) if counts else ("",) * 5
-        rows.append((name, *pixels, *((f"{found.ap50:.4f}", f"{found.ar50:.4f}") if found else ("", ""))))
+        pixels = (f"{counts.pixels:,}", *(f"{value:.4f}" for value in measures)) if counts else ("",) * len(heads)
+        objects = (f"{found.ap50:.4f}", f"{found.ar50:.4f}") if found else ("", "") if has_objects else ()
+        rows.append((name, *pixels, *objects))
     return rows
 
 
