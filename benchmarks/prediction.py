@@ -20,8 +20,9 @@ import rasterio
 from materials import FULL, make_model, make_scene
 from measure import Ratio, begin, compare, interleave, show, widths
 from satmask.engines import Engine, open_engine, open_session, run_session
+from satmask.fitting import open_for
 from satmask.grid import Grid
-from satmask.prediction import Piece, choose_window, decide, open_for, predict_array, predict_scene
+from satmask.prediction import Piece, choose_window, decide, predict_array, predict_scene
 from satmask.scene import Scene
 from satmask.windows import Tile, Window, cover, round_up
 

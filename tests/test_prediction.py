@@ -9,6 +9,7 @@ from rasterio.control import GroundControlPoint
 
 from satmask.engines import open_engine
 from satmask.errors import ModelError, SceneError, SettingError
+from satmask.fitting import doubts, open_for
 from satmask.legend import Legend
 from satmask.model_file import BandInfo, ModelInfo, export
 from satmask.models import build, measure_reach
@@ -18,8 +19,6 @@ from satmask.prediction import (
     check_thresholds,
     choose_window,
     decide,
-    doubts,
-    open_for,
     predict_array,
     predict_scene,
 )

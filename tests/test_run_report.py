@@ -15,9 +15,10 @@ from sklearn import metrics
 from satmask import validation
 from satmask.datasets import read_dataset
 from satmask.engines import open_engine
+from satmask.fitting import open_for
 from satmask.legend import Legend
 from satmask.model_file import KEY, ModelInfo
-from satmask.prediction import open_for, predict_array, walk
+from satmask.prediction import predict_array, walk
 from satmask.report import Page, Picture, Section, render_page
 from satmask.run import Run
 from satmask.run_page import render_small

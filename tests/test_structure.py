@@ -23,6 +23,7 @@ labels rasters polygons
 scoring datasets
 submission survey batches
 model_file+model_card+engines
+fitting
 prediction
 validation
 run_page

@@ -13,8 +13,9 @@ from satmask.datasets import read_dataset
 from satmask.datasets.town import draw_town, write_scene, write_tiles
 from satmask.engines import open_engine
 from satmask.errors import DataError, SettingError
+from satmask.fitting import open_for
 from satmask.model_file import read_info
-from satmask.prediction import open_for, predict_array
+from satmask.prediction import predict_array
 from satmask.recipe import Recipe
 from satmask.run import COLUMNS, Run, best_epoch, plateau_rate
 from satmask.scene import Scene

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from satmask.fitting import open_for
 from satmask.labels import PolygonLabels, draw
 from satmask.masks import encode_rle
 from satmask.pictures import Example, display, stretch
-from satmask.prediction import LARGEST, choose_window, decide, open_for, walk
+from satmask.prediction import LARGEST, choose_window, decide, walk
 from satmask.scoring.coco import CocoScore, score_coco
 from satmask.scoring.pixels import Confusion, confusion
 from satmask.submission import BUILDING, PredictedTile, crowdai_results

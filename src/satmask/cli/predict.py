@@ -163,7 +163,7 @@ def _megapixels(path: Path) -> float:
 
 
 def _doubts(network: Engine, path: Path, bands: Any) -> list[str]:
-    from satmask.prediction import doubts, open_for
+    from satmask.fitting import doubts, open_for
 
     with open_for(network.info, path, bands=bands) as scene:
         return doubts(network.info, scene)
