@@ -47,7 +47,8 @@ def convert(network: Any) -> onnx.ModelProto:
             _convert_here(as_float32(network), target)
         else:
             _convert_elsewhere(as_float32(network), target)
-        return _canonical(_scale_plainly(onnx.load(target)))
+        model = _canonical(_scale_plainly(onnx.load(target)))
+        return _declare(model, bands=network.input_shape[-1], classes=network.output_shape[-1])
 
 
 def convert_saved(source: str, target: str) -> None:
@@ -255,14 +256,19 @@ def _canonical(model: onnx.ModelProto) -> onnx.ModelProto:
         tensor.name = names[tensor.name]
     del graph.initializer[:], graph.value_info[:], model.metadata_props[:]
     graph.initializer.extend(copies)
-    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
-        value.name = name
-        for side, symbol in zip(value.type.tensor_type.shape.dim, ("batch", "height", "width"), strict=False):
-            side.dim_param = symbol
+    graph.input[0].name, graph.output[0].name = INPUT, OUTPUT
     graph.name, graph.doc_string, model.doc_string = "satmask", "", ""
     standard = [entry for entry in model.opset_import if entry.domain in {"", "ai.onnx"}]
     del model.opset_import[:]
     model.opset_import.extend([onnx.helper.make_opsetid("", entry.version) for entry in standard[:1]])
+    return model
+
+
+def _declare(model: onnx.ModelProto, *, bands: int, classes: int) -> onnx.ModelProto:
+    """Say the shapes of input and output as the network has them: what tf2onnx infers of them isn't always whole."""
+    for value, name, channels in ((model.graph.input[0], INPUT, bands), (model.graph.output[0], OUTPUT, classes)):
+        sides = ["batch", "height", "width", channels]
+        value.CopyFrom(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sides))
     return model
 
 
