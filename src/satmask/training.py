@@ -349,9 +349,9 @@ def scaling(recipe: Recipe, seen: Survey) -> dict[str, Any]:
 
 
 def worth_compiling(network: Any) -> bool:
-    """Whether XLA makes a training step faster: always, but for depthwise convolutions on a CPU.
+    """Whether to compile a training step with XLA: yes, but for depthwise convolutions on a CPU.
 
-    On two cores, a U-Net on MobileNetV2 trained at 0.4 times its speed when compiled; a plain U-Net gains.
+    On two busy cores, a U-Net on MobileNetV2 trained at 0.4 times its speed when compiled.
     """
     depthwise = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
     if keras.backend.backend() != "tensorflow":
