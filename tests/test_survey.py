@@ -48,7 +48,9 @@ def test_statistics_are_those_of_numpy(tmp_path, dtype, nodata):
     np.testing.assert_allclose(seen.mean, values.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(seen.deviation, values.std(axis=0), rtol=1e-12)
     np.testing.assert_allclose([seen.low, seen.high], np.percentile(values, (1, 99), axis=0), rtol=1e-12)
-    assert (seen.labelled, seen.pixels) == (len(values), sum(array[..., 0].size for array in arrays))
+    assert (seen.labelled.sum(), seen.pixels) == (len(values), sum(array[..., 0].size for array in arrays))
+    assert (seen.valid == seen.labelled).all()
+    assert sorted(map(tuple, seen.values)) == sorted(map(tuple, values.astype(np.float32)))
     assert (seen.dtype, seen.shapes) == (np.dtype(dtype), [array.shape[:2] for array in arrays])
 
 
@@ -67,17 +69,17 @@ def test_class_pixels_are_those_of_the_labels(data, name):
     samples = read_dataset(data / name).splits["val"][:25]
     seen = survey(samples)
     classes = len(samples[0].labels.legend)
-    total, labelled = np.zeros(classes, np.int64), 0
+    total, labelled = np.zeros((len(samples), classes), np.int64), []
     for index, sample in enumerate(samples):
         truth = sample.labels.read(Window(0, 0, *sample.shape))
-        total += truth.classes.sum(axis=(0, 1), dtype=np.int64)
-        labelled += int(truth.labelled.sum())
+        total[index] = truth.classes.sum(axis=(0, 1), dtype=np.int64)
+        labelled.append(int(truth.labelled.sum()))
         for row, column in ((0, 0), (1, 2), (3, 3)):
             here = (seen.blocks.image == index) & (seen.blocks.row == row) & (seen.blocks.column == column)
             block = truth.classes[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK]
             assert (seen.blocks.pixels[here].sum(axis=0) == block.sum(axis=(0, 1), dtype=np.int64)).all()
     assert (seen.class_pixels == total).all()
-    assert seen.labelled == labelled
+    assert seen.labelled.tolist() == labelled
     assert not seen.problems
 
 
@@ -93,7 +95,7 @@ def test_classes_under_nodata_are_not_counted(tmp_path):
     truth = sample.labels.read(Window(0, 40, 90, 40))
     assert (seen.class_pixels == truth.classes.sum(axis=(0, 1), dtype=np.int64)).all()
     assert (seen.class_pixels <= before.class_pixels).all()
-    assert seen.labelled <= 90 * 40
+    assert seen.labelled <= seen.valid == 90 * 40
 
 
 def test_the_town_has_the_ground_sampling_it_was_drawn_with(tmp_path):

@@ -22,6 +22,7 @@ BLOCK = 64  # side of the blocks in which classes are counted, in pixels
 READ = 1024  # side of the windows read, in pixels; a multiple of BLOCK
 # Pixels kept for mean, deviation and percentiles, of each window and of all together; the extremes see every pixel.
 SAMPLED, SAMPLED_IN_ALL = 4096, 2**20
+SHOWN = 2**16  # pixels handed on, for histograms
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class Survey:
         largest: Largest value of each band.
         mean: Mean of each band.
         deviation: Standard deviation of each band.
-        class_pixels: Labelled pixels of each class, int64, `(classes,)`.
-        labelled: Labelled pixels.
+        values: Values of up to 65,536 valid pixels, spread over all images, float32, `(pixels, bands)`.
+        valid: Valid pixels of each image, int64, `(images,)`.
+        labelled: Labelled valid pixels of each image, int64, `(images,)`.
         pixels: All pixels.
-        gsd_m: Smallest and largest ground sampling distance, where the files tell it.
+        gsds_m: Ground sampling distance of each image, float64, `(images,)`; NaN where the file doesn't tell it.
         blocks: Where the classes are.
         problems: Samples that can't be used, and why.
     """
@@ -57,10 +59,11 @@ class Survey:
     largest: np.ndarray
     mean: np.ndarray
     deviation: np.ndarray
-    class_pixels: np.ndarray
-    labelled: int
+    values: np.ndarray
+    valid: np.ndarray
+    labelled: np.ndarray
     pixels: int
-    gsd_m: tuple[float, float] | None
+    gsds_m: np.ndarray
     blocks: ClassBlocks
     problems: tuple[Problem, ...]
 
@@ -68,6 +71,19 @@ class Survey:
     def shapes(self) -> list[tuple[int, int]]:
         """`(height, width)` of each usable sample."""
         return [sample.shape for sample in self.samples]
+
+    @property
+    def gsd_m(self) -> tuple[float, float] | None:
+        """Smallest and largest ground sampling distance; None where no file tells it."""
+        known = self.gsds_m[np.isfinite(self.gsds_m)]
+        return (float(known.min()), float(known.max())) if len(known) else None
+
+    @property
+    def class_pixels(self) -> np.ndarray:
+        """Labelled pixels of each class in each image, int64, `(images, classes)`."""
+        counts = np.zeros((len(self.samples), self.blocks.pixels.shape[1]), np.int64)
+        np.add.at(counts, self.blocks.image, self.blocks.pixels)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,7 @@ class _Part:
     largest: np.ndarray
     values: np.ndarray
     blocks: list[tuple[int, int, np.ndarray]]
+    valid: int
     labelled: int
     pixels: int
     gsd_m: float | None
@@ -177,6 +194,7 @@ def _read_window(scene: Scene, sample: Sample, window: Window, kept: int) -> _Pa
         largest=largest,
         values=values[:: -(-len(values) // kept) or 1].astype(np.float64),
         blocks=blocks,
+        valid=int(np.count_nonzero(pixels.valid)),
         labelled=int(np.count_nonzero(known)),
         pixels=pixels.valid.size,
         gsd_m=None,
@@ -206,6 +224,7 @@ def _merge(parts: Sequence[_Part], gsd_m: float | None) -> _Part:
         largest=np.fmax.reduce([part.largest for part in parts]),
         values=np.concatenate([part.values for part in parts]),
         blocks=[block for part in parts for block in part.blocks],
+        valid=sum(part.valid for part in parts),
         labelled=sum(part.labelled for part in parts),
         pixels=sum(part.pixels for part in parts),
         gsd_m=gsd_m,
@@ -233,7 +252,6 @@ def _sum(
         pixels=np.array([entry[3] for entry in entries], np.int64).reshape(-1, classes),
     )
     low, high = np.percentile(whole.values, (1, 99), axis=0)
-    distances = [part.gsd_m for _, part in usable if part.gsd_m]
     return Survey(
         samples=tuple(sample for sample, _ in usable),
         indexes=indexes,
@@ -245,10 +263,11 @@ def _sum(
         largest=whole.largest,
         mean=whole.values.mean(axis=0),
         deviation=whole.values.std(axis=0),
-        class_pixels=blocks.pixels.sum(axis=0),
-        labelled=whole.labelled,
+        values=whole.values[:: -(-len(whole.values) // SHOWN)].astype(np.float32),
+        valid=np.array([part.valid for _, part in usable]),
+        labelled=np.array([part.labelled for _, part in usable]),
         pixels=whole.pixels,
-        gsd_m=(min(distances), max(distances)) if distances else None,
+        gsds_m=np.array([part.gsd_m or np.nan for _, part in usable]),
         blocks=blocks,
         problems=problems,
     )
