@@ -147,7 +147,7 @@ def _read_annotation(
         problems.append(Problem(where, f"{where} {geometry}."))
         return
     if wrong := _box_problem(annotation.get("bbox"), geometry):
-        problems.append(Problem(where, f"{where} {wrong}.", severity="warning"))
+        problems.append(Problem(where, f"{where} {wrong}.", "warning", "bbox"))
     channel = -1 if annotation.get("iscrowd") else legend.channel(category)
     shapes[annotation["image_id"]].append((channel, geometry))
 

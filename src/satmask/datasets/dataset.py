@@ -25,11 +25,14 @@ class Problem:
         where: File, tile or annotation.
         what: One sentence that says what is wrong.
         severity: `"error"` for what can't be used and is left out with `--skip-invalid`; `"warning"` for what can.
+        kind: What problems of a kind share, so that they can be counted: `"unusable"`, `"bbox"`, `"unknown class"` or
+            `"no labels"`.
     """
 
     where: str
     what: str
     severity: Literal["error", "warning"] = "error"
+    kind: str = "unusable"
 
 
 @dataclass(frozen=True)

@@ -189,4 +189,4 @@ def _unknown_values(values: Counter[int], known: set[int], legend: Legend, *, co
     what = (
         f"{share:.2%} of the masks' pixels have a value that the legend doesn't know, most of them {name}: unlabelled."
     )
-    return [Problem("masks", what, severity="warning")]
+    return [Problem("masks", what, "warning", "unknown class")]

@@ -193,7 +193,7 @@ def _sample(image: Path, layers: Sequence[Layer], legend: Legend, problems: list
     geometries = [geometry for found, _ in parts for geometry in found]
     channels = [int(channel) for _, found in parts for channel in found]
     if not geometries:
-        problems.append(Problem(image.name, f"Scene {image.name!r} has no labels inside it.", severity="warning"))
+        problems.append(Problem(image.name, f"Scene {image.name!r} has no labels inside it.", "warning", "no labels"))
     labels = PolygonLabels(legend, grid.shape, geometries, channels)
     return Sample(image.stem, image, grid.shape, labels, place_of(image.stem), grid.degrees)
 
@@ -203,7 +203,7 @@ def _in_pixels(layer: Layer, grid: Grid, legend: Legend, problems: list[Problem]
     channels = _channels(layer, legend)
     unknown = {value for value, channel in zip(layer.classes, channels, strict=True) if channel == -2}
     for what in sorted("Polygons without a class" if value is None else f"Class {value!r}" for value in unknown):
-        problem = Problem(layer.path.name, f"{what} of {layer.path.name}: not in the legend, left out.", "warning")
+        problem = Problem(layer.path.name, f"{what} of {layer.path.name}: not in the legend, left out.", "warning", "unknown class")
         if problem not in problems:
             problems.append(problem)
     a, b, c, d, e, f = tuple(~grid.transform)[:6]
