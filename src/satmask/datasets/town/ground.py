@@ -56,6 +56,7 @@ def farm(plan: Plan, random: np.random.Generator, area: Polygon, turn: float) ->
         track = line.buffer(1.6, cap_style="flat").intersection(area)
         plan.fields = [piece for plot in plan.fields for piece in polygons_of(plot.difference(track))]
         plan.ground += [Surface(piece, "soil", 1.1) for piece in polygons_of(track)]
+        plan.tracks += polygons_of(track)
 
 
 def green(plan: Plan, random: np.random.Generator, area: Polygon, *, wood: bool) -> None:
@@ -67,7 +68,9 @@ def green(plan: Plan, random: np.random.Generator, area: Polygon, *, wood: bool)
         return
     paths = bent_grid(random, area, spacing_m=(70.0, 90.0), angle=float(random.uniform(0, 3)), bend_m=10.0)
     for line in paths:
-        plan.ground += [Surface(piece, "gravel") for piece in polygons_of(line.buffer(1.1).intersection(area))]
+        pieces = polygons_of(line.buffer(1.1).intersection(area))
+        plan.ground += [Surface(piece, "gravel") for piece in pieces]
+        plan.tracks += pieces
     left, top, right, bottom = area.bounds
     for _ in range(max(int(area.area / 1500), 1)):
         clump = blob(random, random.uniform(left, right), random.uniform(top, bottom), random.uniform(7, 20))

@@ -84,6 +84,7 @@ def _yard(plan: Plan, random: np.random.Generator, parcel: Polygon, *, dense: bo
     plan.ground.append(Surface(parcel, name, float(random.normal(1, 0.08))))
     if random.random() < 0.5:
         plan.ground.append(Surface(parcel.exterior.buffer(0.13, quad_segs=1, join_style="mitre"), "wood", 1.0, 1.3))
+        plan.fences.append(parcel.exterior)
 
 
 def _settle(random: np.random.Generator, parcel: Polygon, frame: Frame, *, dense: bool, style: str) -> Building | None:
@@ -139,6 +140,7 @@ def _behind(plan: Plan, random: np.random.Generator, frame: Frame, free: BaseGeo
         pool = Frame(x, y, frame.angle, 7, 3.6).rectangle((-3.5, 3.5), (-1.8, 1.8))
         if free.contains(pool):
             plan.ground += [Surface(pool.buffer(1.2), "paving", 1.2), Surface(pool, "pool")]
+            plan.pools.append(pool)
     elif chance < 0.3:
         x, y = frame.point(spots[2], back - 4)
         half_u, half_v = random.uniform(1.2, 3.2), random.uniform(1.0, 2.4)

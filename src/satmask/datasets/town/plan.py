@@ -26,6 +26,35 @@ MARGIN_M = 60.0
 MAIN_M, STREET_M, WALK_M = 11.0, 6.6, 1.7
 
 
+Rings = tuple[tuple[float, dict[str, float]], ...]
+RINGS: Rings = (
+    (0.38, {"dense": 0.5, "works": 0.28, "suburb": 0.22}),
+    (1.02, {"suburb": 0.76, "works": 0.14, "dense": 0.06, "park": 0.04}),
+    (np.inf, {"fields": 0.58, "suburb": 0.22, "wood": 0.2}),
+)
+"""Shares of kinds of districts, by distance from the centre up to a limit (1 is the edge of the town)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What kind of place is planned; the default is a town that fills its image.
+
+    Attributes:
+        reach_m: From the centre to the edge of the town; by default 330 m, or 0.42 of a longer side.
+        rings: What districts are, by distance from the centre.
+        river: Chance of a river through the image; by default one through most large towns.
+        ponds: Mean number of small ponds inside the image; by default a larger one here and there.
+    """
+
+    reach_m: float | None = None
+    rings: Rings = RINGS
+    river: float | None = None
+    ponds: float | None = None
+
+
+TOWN = Setting()
+
+
 @dataclass
 class Plan:
     """What a town holds; the drawing functions fill it, painting reads it.
@@ -44,6 +73,10 @@ class Plan:
         bays: Parking places: x, y, direction of the car.
         crowns: Outlines of trees, lowest first.
         cars: Outlines of cars.
+        river: The part of the water that flows.
+        tracks: Ways without asphalt.
+        fences: Lines along which fences stand.
+        pools: Swimming pools.
     """
 
     area: Polygon
@@ -59,66 +92,71 @@ class Plan:
     bays: list[tuple[float, float, float]] = field(default_factory=list)
     crowns: list[planting.Crown] = field(default_factory=list)
     cars: list[planting.Car] = field(default_factory=list)
+    river: BaseGeometry = field(default_factory=Polygon)
+    tracks: list[Polygon] = field(default_factory=list)
+    fences: list[BaseGeometry] = field(default_factory=list)
+    pools: list[Polygon] = field(default_factory=list)
 
 
-def plan_town(height_m: float, width_m: float, *, seed: int) -> Plan:
+def plan_town(height_m: float, width_m: float, *, seed: int, setting: Setting = TOWN) -> Plan:
     """Plan a town: water, main roads, districts, streets, blocks, houses, then trees and cars.
 
     Args:
         height_m: Height of the image.
         width_m: Width of the image.
         seed: Fixes the plan.
+        setting: What kind of place it is.
 
     Returns:
         The plan, which reaches `MARGIN_M` beyond the image.
     """
     random = np.random.default_rng([seed, 1])
     plan = Plan(box(-MARGIN_M, -MARGIN_M, width_m + MARGIN_M, height_m + MARGIN_M))
-    _add_water(plan, random)
+    _add_water(plan, random, setting)
     angle = float(random.uniform(0, np.pi / 2))
     spacing = (float(random.uniform(250, 330)), float(random.uniform(280, 400)))
     main = bent_grid(random, plan.area, spacing_m=spacing, angle=angle, bend_m=float(random.uniform(8, 30)))
     plan.centre_lines += [(part, MAIN_M) for line in main for part in lines_of(line.intersection(plan.area))]
-    reach = max(330.0, 0.42 * max(height_m, width_m))
+    reach = setting.reach_m or max(330.0, 0.42 * max(height_m, width_m))
     middle = Point(width_m * random.uniform(0.35, 0.65), height_m * random.uniform(0.35, 0.65))
     for district in faces(plan.area, main):
         distance = (district.centroid.distance(middle) + random.uniform(-40, 40)) / reach
-        _add_district(plan, random, district, distance=distance, angle=angle)
+        kind = _kind(random, distance, setting.rings)
+        _add_district(plan, random, district, kind=kind, angle=angle)
     _add_roads(plan, random)
     planting.plant(plan, np.random.default_rng([seed, 2]))
     planting.park(plan, np.random.default_rng([seed, 3]))
     return plan
 
 
-def _add_water(plan: Plan, random: np.random.Generator) -> None:
+def _add_water(plan: Plan, random: np.random.Generator, setting: Setting) -> None:
     """Lay a river through most large towns and some small ones, and a pond here and there."""
     left, top, right, bottom = plan.area.bounds
     side = max(right - left, bottom - top)
-    pieces: list[Polygon] = []
-    if random.random() < (0.75 if side > 500 else 0.3):
-        offset = float(random.choice([-1, 1]) * random.uniform(0.1, 0.38) * side)
+    chance = (0.75 if side > 500 else 0.3) if setting.river is None else setting.river
+    if random.random() < chance:
+        # A river that was asked for shall be seen, also where the image is smaller than its margin.
+        within = side if setting.river is None else side - 2 * MARGIN_M
+        offset = float(random.choice([-1, 1]) * random.uniform(0.1, 0.38) * within)
         angle = float(random.uniform(0, np.pi))
-        pieces.append(wandering(random, plan.area, width_m=float(random.uniform(14, 38)), angle=angle, offset_m=offset))
-    for _ in range(int(random.poisson(side * side / 6e5))):
-        x, y = random.uniform(left, right), random.uniform(top, bottom)
-        pieces.append(blob(random, x, y, float(random.uniform(16, 48)), points=48))
+        plan.river = wandering(random, plan.area, width_m=float(random.uniform(14, 38)), angle=angle, offset_m=offset)
+    margin = 0.0 if setting.ponds is None else MARGIN_M
+    smallest, largest = (16.0, 48.0) if setting.ponds is None else (3.0, min(22.0, 4 + 0.08 * (side - 2 * MARGIN_M)))
+    pieces = [plan.river]
+    for _ in range(int(random.poisson(side * side / 6e5 if setting.ponds is None else setting.ponds))):
+        x, y = random.uniform(left + margin, right - margin), random.uniform(top + margin, bottom - margin)
+        pieces.append(blob(random, x, y, float(random.uniform(smallest, largest)), points=48))
     plan.water = shapely.union_all([piece for piece in pieces if not piece.is_empty])
 
 
-def _kind(random: np.random.Generator, distance: float) -> str:
+def _kind(random: np.random.Generator, distance: float, rings: Rings) -> str:
     """Draw what a district is, by its distance from the centre (1 is the edge of the town)."""
-    if distance < 0.38:
-        shares = {"dense": 0.5, "works": 0.28, "suburb": 0.22}
-    elif distance < 1.02:
-        shares = {"suburb": 0.76, "works": 0.14, "dense": 0.06, "park": 0.04}
-    else:
-        shares = {"fields": 0.58, "suburb": 0.22, "wood": 0.2}
+    shares = next(shares for limit, shares in rings if distance < limit)
     return str(random.choice(list(shares), p=list(shares.values())))
 
 
-def _add_district(plan: Plan, random: np.random.Generator, face: Polygon, *, distance: float, angle: float) -> None:
+def _add_district(plan: Plan, random: np.random.Generator, face: Polygon, *, kind: str, angle: float) -> None:
     """Lay the streets of a district and fill its blocks."""
-    kind = _kind(random, distance)
     dry = plan.water.buffer(11)
     ground = mitred(face, -MAIN_M / 2 - WALK_M).difference(dry)
     turn = angle + float(random.choice([0.0, 0.0, random.uniform(0.2, 1.2)]))

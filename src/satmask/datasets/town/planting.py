@@ -91,10 +91,10 @@ def plant(plan: Plan, random: np.random.Generator) -> None:
         tree = shapely.STRtree([building.polygon for building in plan.buildings])
         near, _ = tree.query(shapely.points(spots[:, :2]), predicate="dwithin", distance=spots[:, 2] * 1.02)
         spots = np.delete(spots, np.unique(near), axis=0)
-    plan.crowns = sorted((_crown(random, *spot) for spot in spots.tolist()), key=lambda crown: crown.height_m)
+    plan.crowns = sorted((grow(random, *spot) for spot in spots.tolist()), key=lambda crown: crown.height_m)
 
 
-def _crown(random: np.random.Generator, x: float, y: float, radius: float) -> Crown:
+def grow(random: np.random.Generator, x: float, y: float, radius: float) -> Crown:
     """Draw a tree of a given size."""
     kind = int(random.choice(3, p=(0.66, 0.2, 0.14)))
     height = radius * random.uniform(1.7, 2.4) * (1.35 if kind == 1 else 1.0) + 1.0
