@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from satmask import charts
+from satmask import charts, figures
 from satmask.errors import SettingError
 
 NAME = r"$house_{1}$ <b> & a very long class name without end 家"
 
 
-def assert_whole(figures):
-    for name, figure in figures.items():
-        picture = cv2.imdecode(np.frombuffer(charts.png_bytes(figure, dpi=80), np.uint8), cv2.IMREAD_COLOR)
+def assert_whole(drawn):
+    for name, figure in drawn.items():
+        picture = cv2.imdecode(np.frombuffer(figures.png_bytes(figure, dpi=80), np.uint8), cv2.IMREAD_COLOR)
         border = np.concatenate([picture[[0, -1]].reshape(-1, 3), picture[:, [0, -1]].reshape(-1, 3)])
         assert (border == 255).all(), f"{name} is clipped"
         assert picture.std() > 5, f"{name} is blank"
@@ -62,16 +62,16 @@ def test_confusion_is_shared_out_by_truth():
 
 
 def test_svg_follows_the_page_into_the_dark():
-    text = charts.svg_bytes(charts.learning_curves(history())).decode()
+    text = figures.svg_bytes(charts.learning_curves(history())).decode()
     assert text.count("prefers-color-scheme:dark") == 1
-    assert not re.search(f'style="[^"]*({charts.INK}|{charts.GRID})', text)
+    assert not re.search(f'style="[^"]*({figures.INK}|{figures.GRID})', text)
     assert "var(--ink)" in text
 
 
 def test_save_writes_the_kind_that_the_name_asks_for(tmp_path):
     figure = charts.score_bars({"building": 0.7})
-    charts.save(figure, tmp_path / "bars.svg")
-    charts.save(figure, tmp_path / "bars.png")
+    figures.save(figure, tmp_path / "bars.svg")
+    figures.save(figure, tmp_path / "bars.png")
     assert b"<svg" in (tmp_path / "bars.svg").read_bytes()
     assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 2

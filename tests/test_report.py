@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from satmask import charts
+from satmask import charts, figures
 from satmask.errors import SettingError
 from satmask.report import Page, Picture, Section, Table, embed, render_page, write_page
 
@@ -56,8 +56,8 @@ def page():
             Section(
                 "Charts",
                 pictures=[
-                    Picture(charts.svg_bytes(chart), "chart"),
-                    Picture(charts.png_bytes(chart, dpi=60), "chart"),
+                    Picture(figures.svg_bytes(chart), "chart"),
+                    Picture(figures.png_bytes(chart, dpi=60), "chart"),
                 ],
             ),
         ],

@@ -126,7 +126,7 @@ def test_objects_are_scored_as_pycocotools_does(buildings, data):
     content["images"] = [entry for entry in content["images"] if entry["file_name"] in names]
     ids = {entry["id"]: entry["file_name"] for entry in content["images"]}
     content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in ids]
-    verdicts = validation.judge(open_engine(run.model), held, objects=True)
+    verdicts, _ = validation.judge(open_engine(run.model), held, objects=True)
     numbers = {sample.image.name: number for number, sample in enumerate(held.samples)}
     back = {numbers[name]: id_ for id_, name in ids.items()}
     category = content["categories"][0]["id"]
@@ -231,7 +231,7 @@ def test_a_view_is_predicted_as_its_scene_is(scene, tmp_path):
     run = write_run(tmp_path / "run", EXCLUSIVE, bands=4)
     held = survey(scene.splits["val"], bands=(1, 2, 3, 4))
     engine = open_engine(run.model)
-    verdict = validation.judge(engine, held)[0]
+    (verdict,), _ = validation.judge(engine, held)
     assert len(verdict.views) == 6
     for view in validation.rank([verdict]):
         example = validation.illustrate(engine, view, held)

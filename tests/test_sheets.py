@@ -8,7 +8,7 @@ import pytest
 import shapely
 from rasterio.features import rasterize
 
-from satmask import charts, sheets
+from satmask import figures, maps, sheets
 from satmask.errors import SettingError
 from satmask.legend import Legend
 from satmask.pictures import Example
@@ -32,15 +32,15 @@ def building_tile(data, *, least):
     return rgb, polygons, mask
 
 
-def assert_whole(figures):
-    for name, figure in figures.items():
-        picture = cv2.imdecode(np.frombuffer(charts.png_bytes(figure, dpi=80), np.uint8), cv2.IMREAD_COLOR)
+def assert_whole(drawn):
+    for name, figure in drawn.items():
+        picture = cv2.imdecode(np.frombuffer(figures.png_bytes(figure, dpi=80), np.uint8), cv2.IMREAD_COLOR)
         border = np.concatenate([picture[[0, -1]].reshape(-1, 3), picture[:, [0, -1]].reshape(-1, 3)])
         assert (border == 255).all(), f"{name} is clipped"
         assert picture.std() > 5, f"{name} is blank"
 
 
-def figures(data):
+def all_sheets(data):
     name = NAME
     rgb, polygons, mask = building_tile(data, least=5)
     legend = Legend.of({1: name, 2: "_hidden"})
@@ -52,17 +52,17 @@ def figures(data):
         "comparison": sheets.comparison(rgb, both, both[::-1], legend, valid=valid, title=name),
         "sheet": sheets.comparison_sheet([Example(rgb[:, :99], both[:, :99], both[:, :99])] * 2, legend, title=name),
         "windows": sheets.window_sheet([rgb * 1.0] * 3, [both] * 3, [valid * 1.0] * 3, legend, title=name),
-        "polygons": sheets.polygons_over(rgb, holed, [1, 2], legend, gsd_m=0.15, title=name),
+        "polygons": maps.polygons_over(rgb, holed, [1, 2], legend, gsd_m=0.15, title=name),
     }
 
 
 def test_every_sheet_is_drawn_whole_for_any_class_name(data):
-    assert_whole(figures(data))
+    assert_whole(all_sheets(data))
 
 
 def test_a_long_legend_takes_no_room_from_the_picture():
     def height_of_image(names):
-        figure = sheets.polygons_over(np.zeros((90, 90, 3), np.uint8), [], [], Legend.of(names))
+        figure = maps.polygons_over(np.zeros((90, 90, 3), np.uint8), [], [], Legend.of(names))
         figure.draw_without_rendering()
         return figure.axes[0].get_window_extent().height
 
@@ -86,11 +86,13 @@ def test_pixels_of_weight_0_take_no_part_in_the_stretch_of_windows():
 
 def test_polygons_are_counted_and_measured(data):
     rgb, polygons, _ = building_tile(data, least=5)
-    figure = sheets.polygons_over(rgb, polygons, [100] * len(polygons), BUILDING, gsd_m=0.5)
+    figure = maps.polygons_over(rgb, polygons, [100] * len(polygons), BUILDING, gsd_m=0.5)
     area = sum(polygon.area for polygon in polygons) * 0.25
-    assert figure.legends[0].texts[0].get_text() == f"building: {len(polygons):,} · {area:,.0f} m²"
-    plain = sheets.polygons_over(rgb, polygons[:2], [100] * 2, BUILDING)
-    assert plain.legends[0].texts[0].get_text() == "building: 2"
+    share = 400 * area / (rgb.shape[0] * rgb.shape[1])
+    assert figure.legends[0].texts[0].get_text() == f"building: {len(polygons):,} · {area:,.0f} m² · {share:.1f} %"
+    halves = [shapely.box(0, 0, 10, 10), shapely.box(10, 0, 20, 10)]
+    plain = maps.polygons_over(np.zeros((20, 20, 3), np.uint8), halves, [100] * 2, BUILDING)
+    assert plain.legends[0].texts[0].get_text() == "building: 2 · 50.0 %"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress
-legend windows augment run charts pictures report
-grid recipe sheets
+legend windows augment run figures pictures report
+grid recipe charts threshold_charts sheets maps
 masks losses metrics models
 scene
 labels rasters polygons

@@ -12,10 +12,11 @@ import numpy as np
 import shapely
 
 from satmask import Legend, Scene, Window
-from satmask.charts import save
+from satmask.figures import save
+from satmask.maps import polygons_over
 from satmask.pictures import stretch
 from satmask.polygons import read_polygons
-from satmask.sheets import comparison, polygons_over
+from satmask.sheets import comparison
 
 LEGEND = Legend.of({1: "building"})
 

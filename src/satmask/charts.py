@@ -1,35 +1,20 @@
-"""Charts of scores and of training, and how figures are laid out and saved.
-
-No global state of matplotlib is touched, so figures can be made in any thread.
-"""
+"""Charts of scores and of training: numbers in, figures out."""
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from satmask.errors import SettingError
+from satmask.figures import BEST, CHART, INK, SHEET, SMALL, TEXT, TINY, TRAINING, VALIDATION, blank, dress, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Ink and grid of charts. An SVG swaps them where the page is dark, so no other part of a chart may have these colours.
-INK, GRID = "#1f2329", "#d4d8de"
-DARK_INK, DARK_GRID = "#e4e7eb", "#3a4048"
-TRAINING, VALIDATION, BEST = "#3D8BC9", "#DD6B20", "#8A9099"
-# Width of a chart in inches, and text in points: letters of a chart 4.4 inches wide keep 10 px on a phone.
-CHART = 4.4
-TEXT, SMALL = 10.0, 8.5
 
 
 def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
@@ -40,7 +25,7 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
             `val_` in front, and `learning_rate`; a dict of lists or a pandas frame. NaN leaves a gap.
 
     Returns:
-        A figure for `save`, `png_bytes` or `svg_bytes`.
+        A figure for `figures.save`, `png_bytes` or `svg_bytes`.
 
     Raises:
         SettingError: If there is no loss, or no epoch.
@@ -60,7 +45,7 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     best = _best_epoch(series, overlap)
     for axis, (title, name) in zip(axes, shown.items(), strict=True):
         _curve(axis, epochs, series, str(name))
-        _dress(axis, title)
+        dress(axis, title)
         axis.axvline(best + 1, color=BEST, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     _mark_best(axes[list(shown).index("IoU") if "IoU" in shown else 0], series, overlap or "loss", best)
     axes[-1].set_xlabel("Epoch", fontsize=TEXT, color=INK)
@@ -77,7 +62,7 @@ def confusion_matrix(matrix: npt.ArrayLike, names: Sequence[str]) -> Figure:
         names: Name of each class.
 
     Returns:
-        A figure for `save`, `png_bytes` or `svg_bytes`; a row without pixels stays blank.
+        A figure for `figures.save`, `png_bytes` or `svg_bytes`; a row without pixels stays blank.
 
     Raises:
         SettingError: If the matrix isn't square with a row a name.
@@ -88,7 +73,7 @@ def confusion_matrix(matrix: npt.ArrayLike, names: Sequence[str]) -> Figure:
         raise SettingError(msg)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
-    side = min(max(0.62 * len(names), 2.2), 6.0)
+    side = min(max(0.62 * len(names), 2.2), SHEET - 1.6)
     figure = blank(side + 1.6, side + 1.1)
     axis = figure.subplots()
     axis.pcolormesh(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
@@ -115,7 +100,7 @@ def score_bars(
         colours: `#RRGGBB` of each class, or of each score where classes have several; from a palette if None.
 
     Returns:
-        A figure for `save`, `png_bytes` or `svg_bytes`.
+        A figure for `figures.save`, `png_bytes` or `svg_bytes`.
 
     Raises:
         SettingError: If there is no score.
@@ -139,111 +124,9 @@ def score_bars(
             axis.text(0.012 + (0 if math.isnan(value) else value), centre, text, va="center", fontsize=SMALL, color=INK)
     axis.set_yticks(range(len(table)), [wrapped(name, 22) for name in table])
     axis.set(xlim=(0, 1.14), ylim=(len(table) - 0.5, -0.5), xticks=np.linspace(0, 1, 6))
-    _dress(axis, "")
+    dress(axis, "")
     axis.grid(visible=False, axis="y")
     return figure
-
-
-def png_bytes(figure: Figure, *, dpi: int = 200) -> bytes:
-    """Render a figure as PNG, on white."""
-    return _rendered(figure, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-
-
-def svg_bytes(figure: Figure) -> bytes:
-    """Render a chart as SVG without a background, whose ink turns light where the page is dark.
-
-    Meant for charts: images inside would be stored as PNG.
-    """
-    text = _rendered(figure, format="svg", transparent=True, metadata={"Date": None, "Creator": None}).decode()
-    style = (
-        f"<style>:root{{--ink:{INK};--grid:{GRID}}}"
-        f"@media (prefers-color-scheme:dark){{:root{{--ink:{DARK_INK};--grid:{DARK_GRID}}}}}</style>"
-    )
-    text = text.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
-    head, opening, rest = text.partition("<defs>")
-    return f"{head}{style.replace('var(--ink)', INK)}{opening}{rest}".encode()
-
-
-def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 200) -> None:
-    """Write a figure as SVG or PNG, by the name's ending; a half-written file never bears the name."""
-    path = Path(path)
-    content = svg_bytes(figure) if path.suffix.lower() == ".svg" else png_bytes(figure, dpi=dpi)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _rendered(figure: Figure, **settings: Any) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A class name in a script that matplotlib's font lacks is drawn as boxes: no reason to end a training run.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure.savefig(buffer, **settings)
-    return buffer.getvalue()
-
-
-def blank(width: float, height: float, *, title: str = "", key: Sequence[tuple[str, str]] = ()) -> Figure:
-    """Begin a figure with a body of the given inches, and room for a title above and the colours' names below."""
-    from matplotlib.figure import Figure
-
-    rows = -(-len(key) // _key_columns(width, key)) if key else 0
-    size = (width, height + 0.3 * bool(title) + (0.1 + 0.19 * rows if rows else 0))
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
-    _finish(figure, title, key)
-    return figure
-
-
-def _key_columns(width: float, key: Sequence[tuple[str, str]]) -> int:
-    """How many names of colours fit side by side."""
-    longest = max(len(name) for name, _ in key)
-    return min(max(int(width * 72 / (SMALL * (0.56 * longest + 3.2))), 1), len(key))
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading a name as mathematics, or from hiding it because it starts with `_`."""
-    escaped = text.replace("$", r"\$")
-    return f" {escaped}" if escaped.startswith("_") else escaped
-
-
-def wrapped(text: str, width: int) -> str:
-    """Break long lines, keeping the breaks that are there."""
-    return _plain("\n".join(textwrap.fill(line, width) for line in text.splitlines()))
-
-
-def _finish(figure: Figure, title: str, key: Sequence[tuple[str, str]]) -> None:
-    """Put the title above, and the colours with their names below, in as many columns as fit."""
-    from matplotlib.patches import Patch
-
-    if title:
-        figure.suptitle(wrapped(title, int(figure.get_figwidth() * 11)), fontsize=TEXT + 1.5, color=INK)
-    patches = [Patch(facecolor=colour, edgecolor=BEST, linewidth=0.5, label=_plain(name)) for name, colour in key]
-    if not key:
-        return
-    figure.legend(
-        handles=patches,
-        loc="outside lower center",
-        ncols=_key_columns(figure.get_figwidth(), key),
-        fontsize=SMALL,
-        frameon=False,
-        labelcolor=INK,
-        handlelength=1.2,
-        columnspacing=1.2,
-        borderaxespad=0.1,
-    )
-
-
-def _dress(axis: Axes, title: str) -> None:
-    """Give a chart a light grid, two spines and quiet ticks."""
-    axis.set_title(title, fontsize=TEXT, color=INK, loc="left", fontweight="bold", pad=4)
-    axis.grid(color=GRID, linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(BEST)
-    axis.tick_params(labelsize=SMALL, labelcolor=INK, color=BEST, length=3)
 
 
 def _curve(axis: Axes, epochs: npt.NDArray[Any], series: Mapping[str, npt.NDArray[Any]], name: str) -> None:
@@ -272,15 +155,16 @@ def _mark_best(axis: Axes, series: Mapping[str, npt.NDArray[Any]], name: str, be
 
 def _label_cells(axis: Axes, counts: npt.NDArray[Any], shares: npt.NDArray[Any], *, cell: float) -> None:
     """Write share and count into each cell, `cell` points wide, white on dark; only shares where cells are small."""
-    size = max(min(SMALL, cell / 4.5), 4)
+    small = cell < 36
     for row in np.flatnonzero(np.isnan(shares).all(axis=1)):
-        axis.text(len(counts) / 2, row + 0.5, "no pixels", ha="center", va="center", fontsize=max(size, 6), color=INK)
+        axis.text(len(counts) / 2, row + 0.5, "no pixels", ha="center", va="center", fontsize=SMALL, color=INK)
     for row, column in np.argwhere(~np.isnan(shares)):
         share, count = float(shares[row, column]), float(counts[row, column])
         text = f"{share:.1%}\n{_short(count)}" if count else "0"
-        if cell < 34:
-            text = f"{share:.0%}" if share >= 0.005 else ""
+        if small:
+            text = f"{100 * share:.0f}" if share >= 0.005 else ""
         colour = "#fffffe" if share > 0.55 else "#20242a"
+        size = TINY if small else SMALL
         axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, color=colour)
 
 

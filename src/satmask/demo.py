@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
-from satmask.charts import png_bytes
 from satmask.datasets import read_dataset
 from satmask.datasets.town import draw_town, write_scene, write_tiles
 from satmask.engines import open_engine
 from satmask.errors import SettingError
+from satmask.figures import png_bytes
 from satmask.legend import Legend
+from satmask.maps import polygons_over
 from satmask.pictures import Example, panel_key, panels
 from satmask.polygons import read_polygons
 from satmask.prediction import predict_scene
@@ -22,7 +23,6 @@ from satmask.recipe import Recipe
 from satmask.report import Page, Picture, Section, Table, write_page
 from satmask.scene import Scene
 from satmask.scoring.pixels import Confusion, confusion
-from satmask.sheets import polygons_over
 from satmask.windows import Window
 
 if TYPE_CHECKING:

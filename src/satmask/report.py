@@ -31,7 +31,7 @@ class Picture:
     """A picture with what it says to those who can't see it.
 
     Attributes:
-        content: A PNG, JPEG, WebP or SVG file; see `satmask.charts.png_bytes` and `svg_bytes`.
+        content: A PNG, JPEG, WebP or SVG file; see `satmask.figures.png_bytes` and `svg_bytes`.
         alt: What the picture shows, in a sentence, for screen readers.
         caption: Text below it.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from satmask import charts
+from satmask import charts, figures, threshold_charts
 from satmask.pictures import panel_key, panels
 from satmask.report import Page, Picture, Section, Table, render_page
 from satmask.run import best_epoch
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from satmask.report import Value
     from satmask.run import Run
     from satmask.scoring.pixels import Confusion
+    from satmask.scoring.thresholds import ThresholdCounts
     from satmask.survey import Survey
     from satmask.validation import View
 
@@ -42,6 +43,7 @@ class Findings:
         split: A sentence that says how they were chosen.
         info: What the model file says.
         counts: Truth against prediction over all validation samples.
+        spread: Probabilities against truth over all validation samples.
         scores: The content of `scores.json`.
         shown: Views with their pictures under "worst" and "best".
     """
@@ -52,6 +54,7 @@ class Findings:
     split: str
     info: ModelInfo
     counts: Confusion
+    spread: ThresholdCounts
     scores: dict[str, Any]
     shown: dict[str, list[tuple[View, Example]]]
 
@@ -78,6 +81,7 @@ def page_of(found: Findings, *, quality: int = 82) -> Page:
         _summary(found),
         _curves(found),
         _scores(found),
+        _probabilities(found),
         _places(found),
         _gallery(found, "worst", quality),
         _gallery(found, "best", quality),
@@ -172,6 +176,35 @@ def _matrix(counts: Confusion) -> Picture | None:
     matrix = counts.matrix if legend.exclusive else counts.matrix[0]
     alt = f"Confusion matrix of {_listed(names)}: {counts.accuracy:.1%} of pixels are right."
     return _chart(charts.confusion_matrix(matrix, names), alt, "Where the pixels of each class went, in % of the truth")
+
+
+def _probabilities(found: Findings) -> Section:
+    """What other thresholds would give, and whether probabilities can be believed."""
+    mean, spread = found.scores["probabilities"]["mean"], found.spread
+    rows: list[list[Value]] = [
+        [entry["name"], entry["average_precision"], entry["calibration_error"], used]
+        + [entry["best"][key] if entry["average_precision"] is not None else None for key in ("threshold", "f1")]
+        for entry, used in zip(found.scores["probabilities"]["classes"], _thresholds(found), strict=True)
+    ]
+    headers = ["Class", "Average precision", "Calibration error", "Threshold used", "Best threshold", "F1 there"]
+    text = (
+        "A lower threshold finds more and errs more often. The threshold with the best F1 was found on these very "
+        "images, so it flatters a little. Where a reliability curve lies below the diagonal, the network is surer than "
+        "it should be; the calibration error is how far it lies off, averaged over all pixels (Guo et al., 2017)."
+    )
+    alts = [
+        f"Precision against recall; average precision {_number(_nan(mean['average_precision']))}.",
+        f"How often the class is there at each probability; calibration error {_number(_nan(mean['calibration_error']))}.",
+    ]
+    drawn = [threshold_charts.precision_recall(spread), threshold_charts.reliability_curve(spread)]
+    pictures = [_chart(figure, alt) for figure, alt in zip(drawn, alts, strict=True)]
+    return Section("Thresholds and probabilities", text, [Table(headers, rows)], pictures, columns=2)
+
+
+def _thresholds(found: Findings) -> Sequence[float | None]:
+    """The threshold of each class; none where the most probable class is taken."""
+    legend = found.info.legend
+    return [None] * len(legend) if legend.exclusive else list(found.info.thresholds)
 
 
 def _places(found: Findings) -> Section | None:
@@ -281,7 +314,7 @@ def _problems(found: Findings) -> Section:
 
 
 def _chart(figure: Any, alt: str, caption: str = "") -> Picture:
-    return Picture(charts.svg_bytes(figure), alt, caption)
+    return Picture(figures.svg_bytes(figure), alt, caption)
 
 
 def _weights(found: Findings) -> str:

@@ -38,7 +38,7 @@ def report_run(run: Run, data: Dataset, held: Survey, split: str, *, quiet: bool
         quiet: Show no progress.
 
     Returns:
-        The content of `scores.json`: `data`, `model`, `total`, `objects`, `places` and `samples`.
+        The content of `scores.json`: `data`, `model`, `total`, `probabilities`, `objects`, `places` and `samples`.
 
     Raises:
         ModelError: If the model file can't be used.
@@ -49,8 +49,9 @@ def report_run(run: Run, data: Dataset, held: Survey, split: str, *, quiet: bool
         len(sample.labels.legend) == 1 and isinstance(sample.labels, PolygonLabels) for sample in held.samples
     )
     with track("Scoring", len(held.samples), unit="images", quiet=quiet) as advance:
-        verdicts = validation.judge(engine, held, objects=objects, progress=advance)
+        verdicts, spread = validation.judge(engine, held, objects=objects, progress=advance)
         scores = collect(run, data, split, verdicts)
+        scores["probabilities"] = spread.to_dict()
         scores["objects"] = validation.score_objects(verdicts).to_dict() if objects else None
         advance(0, f"IoU {scores['total']['mean']['iou'] or 0:.4f} on {len(verdicts):,} validation images")
     write_text(run.folder / "scores.json", json.dumps(scores, ensure_ascii=False) + "\n")
@@ -59,7 +60,7 @@ def report_run(run: Run, data: Dataset, held: Survey, split: str, *, quiet: bool
         for name, views in choose(validation.rank(verdicts)).items()
     }
     counts = validation.add(verdict.counts for verdict in verdicts)
-    findings = Findings(run, data, held, split, engine.info, counts, scores, shown)
+    findings = Findings(run, data, held, split, engine.info, counts, spread, scores, shown)
     write_text(run.folder / "report.html", render_small(lambda quality: page_of(findings, quality=quality)))
     return scores
 

@@ -167,7 +167,7 @@ class Job:
 
     def show_windows(self) -> None:
         """Draw the first training windows as the network will get them, before the first step."""
-        from satmask import charts, pictures, sheets
+        from satmask import figures, pictures, sheets
 
         batches = self.batches(0)
         parts = [batches[step] for step in range(min(math.ceil(12 / self.recipe.batch), len(batches)))]
@@ -182,7 +182,7 @@ class Job:
             limits=limits,
             title="Training windows, augmented, as the network gets them",
         )
-        charts.save(figure, self.run.folder / "augmented.png")
+        figures.save(figure, self.run.folder / "augmented.png")
 
     def _compile(self) -> None:
         """Give the network its loss, metric and optimiser."""

@@ -17,11 +17,12 @@ import numpy as np
 
 from satmask.fitting import open_for
 from satmask.labels import PolygonLabels, draw
-from satmask.masks import encode_rle
+from satmask.masks import encode_coco
 from satmask.pictures import Example, display, stretch
 from satmask.prediction import LARGEST, choose_window, decide, walk
 from satmask.scoring.coco import CocoScore, score_coco
 from satmask.scoring.pixels import Confusion, confusion
+from satmask.scoring.thresholds import ThresholdCounts, count_thresholds
 from satmask.submission import BUILDING, PredictedTile, crowdai_results
 from satmask.windows import Window, cover
 
@@ -89,7 +90,7 @@ def judge(
     *,
     objects: bool = False,
     progress: Callable[[int], None] = lambda _: None,
-) -> list[Verdict]:
+) -> tuple[list[Verdict], ThresholdCounts]:
     """Predict every sample of a survey and count what is right, window by window.
 
     Args:
@@ -99,27 +100,34 @@ def judge(
         progress: Called with 1 after each sample.
 
     Returns:
-        A verdict on each sample, in the survey's order.
+        A verdict on each sample, in the survey's order, and the probabilities of all samples against their truth.
 
     Raises:
         SceneError: If an image can't be decoded.
         ModelError: If the images don't fit the model.
     """
 
-    def judge_one(item: tuple[int, Sample]) -> Verdict:
+    def judge_one(item: tuple[int, Sample]) -> tuple[Verdict, ThresholdCounts]:
         number, sample = item
-        verdict = _judge_sample(engine, sample, held.indexes, number=number if objects else None)
+        judged = _judge_sample(engine, sample, held.indexes, number=number if objects else None)
         progress(1)
-        return verdict
+        return judged
 
     # A scene of many windows already keeps all workers busy, and holds as many windows in memory.
     small = max(max(shape) for shape in held.shapes) <= LARGEST
     with ThreadPoolExecutor(engine.workers if small else 1, thread_name_prefix="satmask-judge") as pool:
-        return list(pool.map(judge_one, enumerate(held.samples)))
+        verdicts, spread = [], ThresholdCounts.empty(engine.info.legend)
+        # Added up here, in order, and not kept: these counts would fill the memory with tens of thousands of tiles.
+        for verdict, counts in pool.map(judge_one, enumerate(held.samples)):
+            verdicts.append(verdict)
+            spread += counts
+    return verdicts, spread
 
 
-def _judge_sample(engine: Engine, sample: Sample, bands: Sequence[int], *, number: int | None) -> Verdict:
-    info = engine.info
+def _judge_sample(
+    engine: Engine, sample: Sample, bands: Sequence[int], *, number: int | None
+) -> tuple[Verdict, ThresholdCounts]:
+    info, spread = engine.info, ThresholdCounts.empty(engine.info.legend)
     views = [View(sample, window, Confusion.empty(info.legend)) for window in cut(*sample.shape)]
     found = np.zeros(sample.shape if number is not None else (0, 0), bool)
     sure = np.zeros(found.shape, np.float32)
@@ -129,6 +137,7 @@ def _judge_sample(engine: Engine, sample: Sample, bands: Sequence[int], *, numbe
             truth = sample.labels.read(core)
             said = decision(piece.probabilities, info)
             counted = truth.labelled & piece.valid
+            spread += count_thresholds(piece.probabilities, truth.classes, info.legend, valid=counted)
             for at, view in enumerate(views):
                 if not (common := overlap(core, view.window)):
                     continue
@@ -138,7 +147,7 @@ def _judge_sample(engine: Engine, sample: Sample, bands: Sequence[int], *, numbe
             if number is not None:
                 found[core.slices], sure[core.slices] = said[..., 0], np.nan_to_num(piece.probabilities[..., 0])
     tiles = [] if number is None else [PredictedTile(number, found, sure)]
-    return Verdict(sample, tuple(views), tuple(crowdai_results(tiles)))
+    return Verdict(sample, tuple(views), tuple(crowdai_results(tiles))), spread
 
 
 def decision(probabilities: np.ndarray, info: ModelInfo) -> np.ndarray:
@@ -261,5 +270,5 @@ def _annotations(sample: Sample) -> Iterator[Mapping[str, Any]]:
         # The last point of a ring repeats the first, which evaluators close a ring with themselves.
         rings = [np.asarray(part.exterior.coords)[:-1, :2].ravel().tolist() for part in parts]
         holed = any(len(part.interiors) for part in parts)
-        shape: Any = encode_rle(draw([geometry], Window(0, 0, *labels.shape)) > 0) if holed else rings
+        shape: Any = encode_coco(draw([geometry], Window(0, 0, *labels.shape)) > 0) if holed else rings
         yield {"category_id": BUILDING, "segmentation": shape, "iscrowd": int(channel < 0)}
