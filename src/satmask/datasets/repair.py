@@ -56,11 +56,11 @@ class Repair:
         return bool(self.methods) or self.united
 
 
-def repair(polygons: MultiPolygon | Polygon) -> Repair:
+def repair(polygons: BaseGeometry) -> Repair:
     """Make polygons valid and say what was done.
 
     Args:
-        polygons: Any polygons with finite coordinates; valid ones come back as they are.
+        polygons: Polygons with finite coordinates; valid ones come back as they are.
 
     Returns:
         The repaired polygons with a report.
@@ -71,7 +71,7 @@ def repair(polygons: MultiPolygon | Polygon) -> Repair:
         >>> done.geometry.area, eight.buffer(0).area, done.methods
         (2.0, 1.0, {'linework': 1})
     """
-    parts = np.array([part for part in shapely.get_parts(polygons) if not part.is_empty], dtype=object)
+    parts = np.array(polygonal(polygons), dtype=object)
     whole = MultiPolygon(list(parts))
     if whole.is_valid:
         return Repair(whole, {}, (), united=False, area_before=whole.area, area_after=whole.area)
@@ -118,14 +118,14 @@ def _repair_one(polygon: Polygon) -> tuple[BaseGeometry, str, float]:
     return (best, "dropped", 0.0) if best.is_empty else (best, method, float(wanted.sum()) / scale**2)
 
 
-def round_valid(polygons: MultiPolygon | Polygon, decimals: int = DECIMALS) -> MultiPolygon:
+def round_valid(polygons: BaseGeometry, decimals: int = DECIMALS) -> MultiPolygon:
     """Round polygons so that their text, read again, is valid.
 
     Vertices are snapped to the decimal grid, crossings included; what collapses to a line is dropped. The text is then
     read as anyone would, and judged by GEOS.
 
     Args:
-        polygons: Any polygons with finite coordinates; invalid ones are repaired.
+        polygons: Polygons with finite coordinates; invalid ones are repaired.
         decimals: Digits after the point, 0 to 15.
 
     Returns:

@@ -5,7 +5,8 @@ minutes; they say nothing about accuracy on real imagery, and files made from it
 """
 
 from satmask.datasets.town.drawing import LEGEND, Town, draw_town
+from satmask.datasets.town.dstl import DstlSet, write_dstl
 from satmask.datasets.town.files import write_scene, write_tiles
 from satmask.datasets.town.materials import BANDS
 
-__all__ = ["BANDS", "LEGEND", "Town", "draw_town", "write_scene", "write_tiles"]
+__all__ = ["BANDS", "LEGEND", "DstlSet", "Town", "draw_town", "write_dstl", "write_scene", "write_tiles"]

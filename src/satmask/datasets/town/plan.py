@@ -77,6 +77,8 @@ class Plan:
         tracks: Ways without asphalt.
         fences: Lines along which fences stand.
         pools: Swimming pools.
+        structures: Containers, tanks, covered heaps.
+        lorries: Outlines of lorries.
     """
 
     area: Polygon
@@ -96,6 +98,8 @@ class Plan:
     tracks: list[Polygon] = field(default_factory=list)
     fences: list[BaseGeometry] = field(default_factory=list)
     pools: list[Polygon] = field(default_factory=list)
+    structures: list[BaseGeometry] = field(default_factory=list)
+    lorries: list[Polygon] = field(default_factory=list)
 
 
 def plan_town(height_m: float, width_m: float, *, seed: int, setting: Setting = TOWN) -> Plan:
