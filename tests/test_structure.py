@@ -16,7 +16,8 @@ SOURCE = Path(satmask.__file__).parent
 ORDER = """
 errors progress
 legend windows augment run figures pictures report
-grid recipe charts threshold_charts sheets maps
+bands
+grid recipe charts data_charts threshold_charts sheets contact band_sheets maps
 masks losses metrics models
 scene
 labels rasters polygons
@@ -49,6 +50,7 @@ NEVER_KERAS = [
     "recipe",
     "augment",
     "masks",
+    "bands",
     "scene",
     "labels",
     "rasters",
