@@ -1,13 +1,12 @@
-"""Laws of masks: one rasterising rule, exact outlines, run-length codes that pycocotools reads."""
+"""Laws of masks and polygons: one rasterising rule, and exact outlines."""
 
 import numpy as np
 import pytest
 import shapely
-from pycocotools import mask as pycoco
 from shapely.affinity import rotate
 
 from satmask.errors import DataError, SettingError
-from satmask.masks import decode_rle, encode_rle, polygonise, rasterise
+from satmask.masks import polygonise, rasterise
 
 
 def random_polygons(random, count=9, side=60):
@@ -83,19 +82,9 @@ def test_strange_coordinates_are_refused_by_name(value):
         rasterise([[0, 0, 1, 0, 1, 1]], 8, 8, values=[1, 2])
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_run_length_codes_are_those_of_pycocotools(seed):
-    random = np.random.default_rng(seed)
-    mask = (random.random(random.integers(1, 40, 2)) < random.random()).astype(np.uint8)
-    code = encode_rle(mask)
-    assert code["counts"] == pycoco.encode(np.asfortranarray(mask))["counts"].decode()
-    np.testing.assert_array_equal(decode_rle(code), mask)
-    plain = encode_rle(mask, compressed=False)
-    assert pycoco.frPyObjects(plain, *mask.shape)["counts"].decode() == code["counts"]
-    np.testing.assert_array_equal(decode_rle(plain), mask)
-
-
-@pytest.mark.parametrize("counts", ["~~~~", "abc", [3, 4], [5, -1], None, b"\xff"])
-def test_broken_run_length_codes_are_refused(counts):
-    with pytest.raises(DataError, match="Run-length code must"):
-        decode_rle({"size": [2, 2], "counts": counts})
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_of_polygons_with_holes_come_back_from_their_outlines(seed):
+    mask = rasterise(random_polygons(np.random.default_rng(seed), count=20), 50, 70)
+    outlined = polygonise(mask)
+    assert sum(len(polygon.interiors) for polygon in outlined) > 3
+    np.testing.assert_array_equal(rasterise(outlined, 50, 70), mask)

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from shapely.affinity import rotate, scale, translate
 
 from satmask.errors import DataError
-from satmask.masks import encode_rle, rasterise
+from satmask.masks import encode_coco, rasterise
 from satmask.scoring.coco import score_coco
 
 
@@ -54,7 +54,7 @@ def detect(truth, seed, *, rle=False):
             seen.append(translate(outline, 15, 9))
         for polygon in seen:
             size = sizes[entry["image_id"]]
-            segmentation = encode_rle(rasterise([polygon], *size)) if rle else ring(polygon)
+            segmentation = encode_coco(rasterise([polygon], *size)) if rle else ring(polygon)
             score = round(float(random.random()), 1)
             entries.append(
                 {"image_id": entry["image_id"], "category_id": 100, "segmentation": segmentation, "score": score}
@@ -83,7 +83,7 @@ def town(seed, tiles=12, crowd=False):
     if crowd:
         for entry in truth["annotations"]:
             if entry["iscrowd"]:
-                entry["segmentation"] = encode_rle(rasterise([entry["segmentation"]], 90, 120), compressed=False)
+                entry["segmentation"] = encode_coco(rasterise([entry["segmentation"]], 90, 120), compressed=False)
     return truth
 
 
@@ -211,4 +211,4 @@ def test_broken_truth_is_named(tmp_path):
 
 def test_areas_of_our_codes_are_those_of_pycocotools():
     masks = [rasterise([entry["segmentation"]], 90, 120) for entry in town(7)["annotations"]]
-    assert [int(pycoco.area(encode_rle(mask))) for mask in masks] == [int(mask.sum()) for mask in masks]
+    assert [int(pycoco.area(encode_coco(mask))) for mask in masks] == [int(mask.sum()) for mask in masks]

@@ -18,9 +18,11 @@ errors progress
 legend windows augment run figures pictures report
 bands
 grid recipe charts data_charts threshold_charts sheets contact band_sheets maps
-masks losses metrics models
+losses metrics models
 scene
-labels rasters polygons
+rasters
+masks
+labels polygons
 scoring datasets
 submission survey batches
 model_file+model_card+engines

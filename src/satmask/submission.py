@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 
 from satmask.errors import DataError, SettingError
-from satmask.masks import encode_rle, outlines
+from satmask.masks import encode_coco, outlines
 from satmask.scene import Scene
 from satmask.scoring.coco import MOST_DETECTIONS, check_detections, read_json, tile_sizes
 from satmask.windows import Window
@@ -167,7 +167,7 @@ def _detections(tile: PredictedTile, *, score: Scoring, polygons: bool) -> list[
             "image_id": int(tile.image_id),
             "category_id": BUILDING,
             "bbox": stats[label, :4].tolist(),
-            "segmentation": drawn[label] if polygons else encode_rle(labels == label),
+            "segmentation": drawn[label] if polygons else encode_coco(labels == label),
             "score": float(scores[label]),
         }
         for label in best.tolist()

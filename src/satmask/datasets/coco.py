@@ -9,10 +9,11 @@ import numpy as np
 import shapely
 
 from satmask.datasets.dataset import Problem, Sample, place_of
+from satmask.datasets.tile_names import tile_bounds
 from satmask.errors import DataError
 from satmask.labels import PolygonLabels
 from satmask.legend import Legend
-from satmask.masks import FARTHEST_PX, decode_rle, polygonise
+from satmask.masks import FARTHEST_PX, decode_coco, polygonise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +58,7 @@ def read_coco(folder: Path, legend: Legend | None = None) -> tuple[tuple[Sample,
                 legend, shape, [geometry for _, geometry in shapes[key]], [channel for channel, _ in shapes[key]]
             ),
             place=place_of(file.stem),
+            bounds=tile_bounds(file.stem),
         )
         for key, (file, shape) in tiles.items()
     )
@@ -192,7 +194,7 @@ def _decode(code: dict[str, Any], shape: tuple[int, int]) -> BaseGeometry | str:
     try:
         if isinstance(counts, list) and sum(counts) != shape[0] * shape[1]:
             return f"has a run-length code of {sum(counts)} pixels in a tile of {shape[0]} × {shape[1]}"
-        parts = polygonise(decode_rle(code))
+        parts = polygonise(decode_coco(code))
     except (DataError, TypeError, ValueError, MemoryError) as error:
         return f"has a run-length code that can't be decoded ({error})"
     return shapely.MultiPolygon(parts) if parts else "has a run-length code without a pixel"
