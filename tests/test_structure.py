@@ -15,7 +15,7 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress
-legend windows augment run figures pictures report
+fingerprints legend windows augment run figures pictures report
 bands
 grid recipe charts data_charts threshold_charts sheets contact band_sheets maps
 losses metrics models
@@ -23,8 +23,9 @@ scene
 rasters
 masks
 labels polygons
-scoring datasets
-submission survey batches
+datasets
+scoring
+submission survey batches leaks
 model_file+model_card+engines
 fitting
 prediction

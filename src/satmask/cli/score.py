@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from satmask.cli.options import Json, LegendFile
+from satmask.cli.options import File, Json, LegendFile
 
 if TYPE_CHECKING:
     from satmask.legend import Legend
@@ -21,10 +21,11 @@ Groups = dict[str, "tuple[Confusion | None, CocoScore | None]"]
 
 def score(
     prediction: Annotated[
-        Path, typer.Argument(metavar="PREDICTION", help="Class raster, folder of them, or result JSON.", exists=True)
+        Path,
+        typer.Argument(metavar="PREDICTION", help="Class raster, folder of them, result JSON or CSV.", exists=True),
     ],
     truth: Annotated[
-        Path, typer.Argument(help="Raster, vector file, folder, data set or annotation JSON.", exists=True)
+        Path, typer.Argument(help="Raster, vector file, folder, data set, annotation JSON or CSV.", exists=True)
     ],
     *,
     legend: LegendFile = None,
@@ -35,16 +36,25 @@ def score(
     by: Annotated[
         str | None, typer.Option(metavar="REGEX", help="Score groups of images, too, by what matches in their names.")
     ] = None,
+    grid: Annotated[
+        Path | None, typer.Option(**File, help="DSTL's grid_sizes.csv; by default the one beside the truth.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score predictions against the truth.
 
-    Prints IoU, precision, recall and F1 of each class; for data in crowdAI's layout AP and AR at IoU 0.5, too.
+    Prints IoU, precision, recall and F1 of each class; for data in crowdAI's layout AP and AR at IoU 0.5, too. A table of
+    polygons (CSV) is scored as the DSTL challenge does.
     """
     from satmask import read_legend, score_coco
     from satmask.cli import options
     from satmask.cli.output import complain_about
+    from satmask.cli.score_tables import score_tables
 
+    if prediction.suffix.lower() == ".csv":
+        if not score_tables(prediction, truth, legend=legend, grid=grid, by=by, as_json=as_json):
+            raise typer.Exit(1)
+        return
     if prediction.suffix == ".json":
         file = _annotation_file(truth)
         _report(None, score_coco(prediction, file), _groups(by, None, (prediction, file)), as_json=as_json)
