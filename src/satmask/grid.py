@@ -80,6 +80,19 @@ class Grid:
         return (west, south, east, north) if all(map(math.isfinite, (west, south, east, north))) else None
 
     @cached_property
+    def corners_degrees(self) -> tuple[tuple[float, float], ...] | None:
+        """Longitude and latitude of the four corners in turn; None where `degrees` is.
+
+        Tiles side by side share their edges, where the boxes of `degrees` overlap if north isn't up.
+        """
+        if self.crs is None or self.degrees is None:
+            return None
+        corners = [self.transform @ corner for corner in ((0, 0), (self.width, 0), self.shape[::-1], (0, self.height))]
+        xs, ys = zip(*corners, strict=True)
+        longitudes, latitudes = _transformer(self.crs, CRS("OGC:CRS84")).transform(xs, ys)
+        return tuple(zip(longitudes, latitudes, strict=True))
+
+    @cached_property
     def gsd_m(self) -> float | None:
         """Ground sampling distance in metres at the middle: side of the square with a pixel's true area.
 

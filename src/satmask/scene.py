@@ -13,7 +13,7 @@ import numpy as np
 import rasterio
 from pyproj import CRS
 from rasterio._err import CPLE_BaseError  # GDAL's errors that rasterio lets through; it has no public name for them
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from satmask.errors import SceneError
@@ -155,6 +155,18 @@ class Scene:
         values, known = self._decode(Window(0, 0, *self.shape), shape)
         return np.asarray(values[known])
 
+    def shrunk(self, side: int) -> Pixels:
+        """Read the whole scene at a fraction of its size, no side longer than `side` pixels; averaged, from overviews where there are.
+
+        Raises:
+            SceneError: If the file's pixels can't be decoded.
+        """
+        factor = -(-max(self.shape) // side)
+        shape = -(-self.shape[0] // factor), -(-self.shape[1] // factor)
+        values, valid = self._decode(Window(0, 0, *self.shape), shape, Resampling.average)
+        values[~valid] = 0
+        return Pixels(values, valid)
+
     @property
     def profile(self) -> dict[str, Any]:
         """What else the file says of itself: driver, size, nodata, tiling, as rasterio names it."""
@@ -188,9 +200,9 @@ class Scene:
         """
         return self._stack(window, (window.height, window.width))
 
-    def _stack(self, window: Window, shape: tuple[int, int]) -> np.ndarray:
-        whole = (len(self.indexes), *shape)
-        values = self._access(window, lambda place: self._file.read(self.indexes, window=place, out_shape=whole))
+    def _stack(self, window: Window, shape: tuple[int, int], resampling: Resampling = Resampling.nearest) -> np.ndarray:
+        options = {"out_shape": (len(self.indexes), *shape), "resampling": resampling}
+        values = self._access(window, lambda place: self._file.read(self.indexes, window=place, **options))
         return np.moveaxis(np.asarray(values), 0, -1)
 
     @property
@@ -211,10 +223,12 @@ class Scene:
         except (RasterioError, CPLE_BaseError, MemoryError) as error:
             raise _undecodable(error, self.path, f" at row {window.row}") from error
 
-    def _decode(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _decode(
+        self, window: Window, shape: tuple[int, int] | None = None, resampling: Resampling = Resampling.nearest
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Read values and what is known of a window, at its own resolution or at a coarser shape."""
         shape = shape or (window.height, window.width)
-        known = self._known(values := self._stack(window, shape))
+        known = self._known(values := self._stack(window, shape, resampling))
         band = self._mask_band()
         if band is None:
             return values, known

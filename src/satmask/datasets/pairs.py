@@ -10,6 +10,7 @@ import numpy as np
 
 from satmask.datasets.dataset import Problem, Sample, place_of
 from satmask.datasets.legend_file import to_toml
+from satmask.datasets.tile_names import tile_bounds
 from satmask.errors import DataError, SatmaskError
 from satmask.labels import MaskLabels, mask_codes
 from satmask.legend import Legend
@@ -119,7 +120,8 @@ def _sample(image: Path, mask: Path, labels: MaskLabels) -> Sample | Problem:
             if drawn.grid.shape != scene.grid.shape:
                 sizes = " and ".join(f"{h} × {w}" for h, w in (scene.grid.shape, drawn.grid.shape))
                 return Problem(image.name, f"Image {image.name!r} and its mask must be of one size, got {sizes}.")
-            return Sample(image.stem, image, scene.grid.shape, labels, place_of(key_of(image.stem)), scene.grid.degrees)
+            bounds = scene.grid.degrees or tile_bounds(image.stem)
+            return Sample(image.stem, image, scene.grid.shape, labels, place_of(key_of(image.stem)), bounds)
     except SatmaskError as error:
         return Problem(image.name, str(error))
 
