@@ -16,7 +16,7 @@ SOURCE = Path(satmask.__file__).parent
 ORDER = """
 errors progress
 fingerprints legend windows augment run figures pictures report
-bands
+alignment bands
 grid recipe charts data_charts threshold_charts sheets contact band_sheets maps
 losses metrics models
 scene
@@ -53,6 +53,7 @@ NEVER_KERAS = [
     "recipe",
     "augment",
     "masks",
+    "alignment",
     "bands",
     "scene",
     "labels",
