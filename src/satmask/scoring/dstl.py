@@ -255,11 +255,11 @@ def _polygons(texts: Mapping[int, str], place: str, repaired: list[str]) -> dict
 
 
 def _beyond(polygons: Mapping[int, MultiPolygon], size: GridSize | None, name: str) -> list[str]:
-    """Say which classes reach over the edge of their image by more than rounding."""
+    """Say which classes reach over the edge of their image: by more than the transform does, a pixel of a coarse product."""
     if size is None:
         return []
     low, high = np.array([0.0, size.ymin]), np.array([size.xmax, 0.0])
-    slack = 1e-3 * (high - low)
+    slack = 0.01 * (high - low)
     over = []
     for class_id, geometry in polygons.items():
         points = shapely.get_coordinates(geometry)

@@ -1,4 +1,4 @@
-"""Result files for benchmarks: predicted masks to the crowdAI challenge's list of detections."""
+"""The result file of the crowdAI Mapping Challenge: predicted masks to a list of detections."""
 
 from __future__ import annotations
 
