@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import shapely
 
-from satmask.errors import DataError
-from satmask.masks import rasterise
-from satmask.scene import Scene, open_scene
+from satmask.masks import UNLABELLED, mask_codes, match, rasterise
+from satmask.scene import open_scene
 from satmask.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from shapely.geometry.base import BaseGeometry
 
     from satmask.legend import Legend
+
+
+NO_CLASS = UNLABELLED - 1
 
 
 @dataclass(frozen=True)
@@ -154,36 +156,3 @@ class MaskLabels:
         if not self.legend.exclusive:
             known.setdefault(0, NO_CLASS)
         return known | {value: known[id_] for value, id_ in self.lookup if id_ in known}
-
-
-UNLABELLED, NO_CLASS = -1, -2
-
-
-def mask_codes(mask: Scene, window: Window, *, colours: bool) -> np.ndarray:
-    """Read a window of a mask as one whole number a pixel: the class id, or the colour as 0xRRGGBB.
-
-    Nodata tags are left aside: in masks they often name a class.
-
-    Returns:
-        int64, `(height, width)`.
-
-    Raises:
-        DataError: If the file can't be read that way.
-    """
-    values = mask.raw(window)
-    if colours and values.shape[2] == 1 and mask.palette is not None:
-        values = mask.palette[values[..., 0]]
-    if values.dtype.kind not in "ui" or values.shape[2] != (3 if colours else 1):
-        want = "red, green and blue" if colours else "1 band of class ids"
-        msg = f"Mask must hold {want}, got {values.shape[2]} band(s) of {values.dtype} in {mask.path.name}."
-        raise DataError(msg)
-    values = values.astype(np.int64)
-    return values @ np.array([1 << 16, 1 << 8, 1]) if colours else values[..., 0]
-
-
-def match(values: np.ndarray, known: Mapping[int, int]) -> np.ndarray:
-    """Look up each value, `UNLABELLED` where it isn't known; int32, the shape of `values`."""
-    keys = np.array(sorted(known), dtype=np.int64)
-    targets = np.array([known[int(key)] for key in keys], dtype=np.int32)
-    places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
-    return np.where(keys[places] == values, targets[places], UNLABELLED).astype(np.int32)

@@ -12,8 +12,9 @@ from satmask.datasets.dataset import Problem, Sample, place_of
 from satmask.datasets.legend_file import to_toml
 from satmask.datasets.tile_names import tile_bounds
 from satmask.errors import DataError, SatmaskError
-from satmask.labels import MaskLabels, mask_codes
+from satmask.labels import MaskLabels
 from satmask.legend import Legend
+from satmask.masks import mask_codes
 from satmask.scene import DRIVERS, Scene
 from satmask.windows import Window
 

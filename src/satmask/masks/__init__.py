@@ -17,27 +17,38 @@ from satmask.masks.codes import (
     write_coco,
     write_kaggle,
 )
+from satmask.masks.drawing import contours, draw_masks, draw_polygons, line_width
+from satmask.masks.images import UNLABELLED, mask_codes, match, read_mask, write_mask
 from satmask.masks.runs import Order, Runs
 from satmask.masks.tracing import FARTHEST_PX, outlines, polygonise, rasterise
 
 __all__ = [
     "FARTHEST_PX",
+    "UNLABELLED",
     "Order",
     "Runs",
     "areas",
     "boxes",
     "class_masks",
+    "contours",
     "decode_coco",
     "decode_kaggle",
+    "draw_masks",
     "draw_order",
+    "draw_polygons",
     "encode_coco",
     "encode_kaggle",
     "flatten",
+    "line_width",
+    "mask_codes",
+    "match",
     "outlines",
     "polygonise",
     "rasterise",
     "read_coco",
     "read_kaggle",
+    "read_mask",
     "write_coco",
     "write_kaggle",
+    "write_mask",
 ]
