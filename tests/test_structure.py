@@ -20,6 +20,7 @@ alignment bands
 grid recipe charts data_charts threshold_charts sheets contact band_sheets maps
 losses metrics models
 scene
+stack
 rasters
 masks
 labels polygons
@@ -56,6 +57,7 @@ NEVER_KERAS = [
     "alignment",
     "bands",
     "scene",
+    "stack",
     "labels",
     "rasters",
     "polygons",

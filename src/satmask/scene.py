@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import rasterio
@@ -74,6 +74,59 @@ class Pixels:
         return values
 
 
+class Imagery(Protocol):
+    """What can be read as a scene: one raster, or a stack of several (`satmask.stack`)."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(height, width)`, in pixels."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands read."""
+
+    @property
+    def indexes(self) -> Sequence[int | str]:
+        """Their numbers in the file, from 1; a computed band has a name instead."""
+
+    @property
+    def all_bands(self) -> tuple[str, ...]:
+        """Names of all bands there are, but for computed ones."""
+
+    @property
+    def wavelengths_nm(self) -> tuple[float | None, ...]:
+        """Middle of each band's spectral range in nanometres, None where unknown."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the values."""
+
+    @property
+    def grid(self) -> Grid:
+        """The pixels' place on the ground."""
+
+    @property
+    def control_points(self) -> tuple[list[GroundControlPoint], Any]:
+        """Ground control points and their CRS, of a scene that is placed by them."""
+
+    def sample(self) -> np.ndarray:
+        """Some valid pixels from all over the scene, `(pixels, bands)`."""
+
+    def read(self, window: Window) -> Pixels:
+        """Read a window; it may reach over the edge of the scene. Safe to call from several threads."""
+
+    def close(self) -> None:
+        """Close all files."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class Scene:
     """One raster on its grid, open for reading.
 
@@ -137,6 +190,16 @@ class Scene:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    @property
+    def name(self) -> str:
+        """Name of its file, for messages."""
+        return self.path.name
+
+    @property
+    def wavelengths_nm(self) -> tuple[float | None, ...]:
+        """None for each band read: files don't say."""
+        return (None,) * len(self.bands)
 
     @property
     def all_bands(self) -> tuple[str, ...]:
