@@ -106,8 +106,8 @@ def write_dstl(
 ) -> DstlSet:
     """Write synthetic places in the layout of the DSTL Satellite Imagery Feature Detection challenge.
 
-    Places are villages, fields, riversides and towns in turn, so that five images hold all ten classes unless they are
-    very small. The first two images are the same place on two dates, as are the seventh and eighth. The same
+    Places are villages, fields, riversides and towns in turn: five images of 600 pixels hold all ten classes, much
+    smaller ones most of them. The first two images are the same place on two dates, as are the seventh and eighth. The same
     arguments give the same bytes.
 
     Args:

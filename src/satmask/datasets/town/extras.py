@@ -73,7 +73,8 @@ def cross_country(plan: Plan, random: np.random.Generator, view: Polygon) -> Non
 def _winding(random: np.random.Generator, plan: Plan, x: float, y: float) -> LineString:
     """A line through a point, across the whole plan, in bends."""
     left, top, right, bottom = plan.area.bounds
-    along = np.arange(-1, 1.01, 0.01) * float(np.hypot(right - left, bottom - top))
+    reach = float(np.hypot(right - left, bottom - top))
+    along = np.arange(-reach, reach, 4.0)
     waves, angle = random.uniform((120, 35), (300, 70)), random.uniform(0, np.pi)
     across = 14 * np.sin(along / waves[0] * 2 * np.pi) + 3 * np.sin(along / waves[1] * 2 * np.pi)
     cosine, sine = np.cos(angle), np.sin(angle)

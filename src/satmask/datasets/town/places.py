@@ -27,6 +27,7 @@ class Theme:
     Attributes:
         name: What it is.
         reach: From the centre to the edge of what is built, relative to the image's longer side.
+        least_m: What this distance is at least.
         rings: What districts are, see `plan.Setting`.
         river: Chance of a river.
         ponds: Mean number of ponds.
@@ -36,6 +37,7 @@ class Theme:
 
     name: str
     reach: float
+    least_m: float
     rings: Rings
     river: float
     ponds: float
@@ -44,17 +46,16 @@ class Theme:
 
 
 THEMES = (
-    Theme("village", 0.30, ((1, {"suburb": 0.85, "works": 0.15}), (np.inf, {"fields": 0.9, "wood": 0.1})),
+    Theme("village", 0.30, 120, ((1, {"suburb": 0.85, "works": 0.15}), (np.inf, {"fields": 0.9, "wood": 0.1})),
           river=0, ponds=2, dirt=0.6, cars=0.25),
-    Theme("fields", 0.12, ((1, {"suburb": 1.0}), (np.inf, {"fields": 0.93, "wood": 0.07})),
+    Theme("fields", 0.12, 10, ((1, {"suburb": 1.0}), (np.inf, {"fields": 0.93, "wood": 0.07})),
           river=0, ponds=2.5, dirt=0.8, cars=0.15),
-    Theme("riverside", 0.22, ((1, {"suburb": 0.8, "park": 0.2}), (np.inf, {"fields": 0.6, "wood": 0.4})),
+    Theme("riverside", 0.22, 90, ((1, {"suburb": 0.8, "park": 0.2}), (np.inf, {"fields": 0.6, "wood": 0.4})),
           river=1, ponds=1.5, dirt=0.5, cars=0.25),
-    Theme("town", 0.45, ((0.4, {"dense": 0.5, "works": 0.5}), (1, {"suburb": 0.7, "works": 0.3}),
+    Theme("town", 0.45, 180, ((0.4, {"dense": 0.5, "works": 0.5}), (1, {"suburb": 0.7, "works": 0.3}),
                          (np.inf, {"fields": 0.75, "wood": 0.25})),
           river=0, ponds=2.5, dirt=0.15, cars=0.4),
 )  # fmt: skip
-_SMALLEST_M = 400.0
 
 
 def plan_place(view: Polygon, *, theme: Theme, seed: int, date: int = 0) -> Plan:
@@ -68,8 +69,8 @@ def plan_place(view: Polygon, *, theme: Theme, seed: int, date: int = 0) -> Plan
         date: Fixes, with `seed`, what comes and goes: vehicles and crops.
     """
     left, top, right, bottom = view.bounds
-    longer = max(right - left, bottom - top, _SMALLEST_M)
-    setting = Setting(theme.reach * longer, theme.rings, theme.river, theme.ponds)
+    reach = max(theme.reach * max(right - left, bottom - top), theme.least_m)
+    setting = Setting(reach, theme.rings, theme.river, theme.ponds)
     plan = plan_town(top + bottom, left + right, seed=seed, setting=setting)
     random = np.random.default_rng([seed, 11])
     extras.unpave(plan, random, share=theme.dirt)
