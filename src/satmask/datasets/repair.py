@@ -96,14 +96,16 @@ def repair(polygons: BaseGeometry) -> Repair:
 
 def _repair_one(polygon: Polygon) -> tuple[BaseGeometry, str, float]:
     """Repair one invalid polygon in the way that draws the same mask; its drawn area."""
-    left, top, right, bottom = polygon.bounds
-    side = max(right - left, bottom - top)
+    # GEOS's own bounds leave out holes that lie outside.
+    points = shapely.get_coordinates(polygon)
+    corner = points.min(axis=0)
+    side = float(np.ptp(points, axis=0).max())
     if side <= 0:
         return MultiPolygon(), "dropped", 0.0
     scale = _MASK_PX / side
 
     def mask(geometry: BaseGeometry) -> np.ndarray:
-        moved = shapely.transform(polygonal(geometry), lambda points: (points - (left, top)) * scale)
+        moved = shapely.transform(polygonal(geometry), lambda points: (points - corner) * scale)
         return np.asarray(rasterise(list(moved), _MASK_PX, _MASK_PX) != 0)
 
     wanted = mask(polygon)
