@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SMALL_CELL = 36  # points; what is narrower has no room for a count
+
 
 def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Draw loss, IoU and learning rate over the epochs, with the best epoch marked.
@@ -77,14 +79,18 @@ def confusion_matrix(matrix: npt.ArrayLike, names: Sequence[str]) -> Figure:
     figure = blank(side + 1.6, side + 1.1)
     axis = figure.subplots()
     axis.pcolormesh(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
-    _label_cells(axis, counts, shares, cell=72 * side / len(names))
+    small = 72 * side / len(names) < SMALL_CELL
+    _label_cells(axis, counts, shares, small=small)
     ticks = np.arange(len(names)) + 0.5
     axis.set(aspect="equal", ylim=(len(names), 0))
-    axis.set_xticks(ticks, [wrapped(name, 16) for name in names], rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_yticks(ticks, [wrapped(name, 16) for name in names])
+    # Slanted names of two lines run into one another where cells are small.
+    turned = {"rotation": 90, "va": "center"} if small else {"rotation": 40}
+    across = [wrapped(name, 99 if small else 16) for name in names]
+    axis.set_xticks(ticks, across, ha="right", rotation_mode="anchor", **turned)
+    axis.set_yticks(ticks, [wrapped(name, 24 if small else 16) for name in names])
     axis.tick_params(length=0, labelsize=SMALL + 0.5, colors=INK)
     axis.spines[:].set_visible(False)
-    axis.set_xlabel("Predicted", fontsize=TEXT, color=INK)
+    axis.set_xlabel("Predicted, in % of the truth" if small else "Predicted", fontsize=TEXT, color=INK)
     axis.set_ylabel("Truth", fontsize=TEXT, color=INK)
     return figure
 
@@ -153,9 +159,8 @@ def _mark_best(axis: Axes, series: Mapping[str, npt.NDArray[Any]], name: str, be
     axis.set_title(f"best {values[best]:.3f} in epoch {best + 1}", fontsize=SMALL, color=INK, loc="right", pad=4)
 
 
-def _label_cells(axis: Axes, counts: npt.NDArray[Any], shares: npt.NDArray[Any], *, cell: float) -> None:
-    """Write share and count into each cell, `cell` points wide, white on dark; only shares where cells are small."""
-    small = cell < 36
+def _label_cells(axis: Axes, counts: npt.NDArray[Any], shares: npt.NDArray[Any], *, small: bool) -> None:
+    """Write share and count into each cell, white on dark; only percents where cells are small."""
     for row in np.flatnonzero(np.isnan(shares).all(axis=1)):
         axis.text(len(counts) / 2, row + 0.5, "no pixels", ha="center", va="center", fontsize=SMALL, color=INK)
     for row, column in np.argwhere(~np.isnan(shares)):

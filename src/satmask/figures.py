@@ -6,6 +6,7 @@ No global state of matplotlib is touched, so figures can be made in any thread.
 from __future__ import annotations
 
 import io
+import math
 import os
 import textwrap
 import warnings
@@ -155,3 +156,18 @@ def at_most(rgb: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
     height, width = (max(round(length * factor), 1) for length in rgb.shape[:2])
     shrunk: npt.NDArray[np.uint8] = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     return shrunk
+
+
+def percent(share: float) -> str:
+    """Write a share in percent: never 0 where there is some, nor 100 where there isn't all.
+
+    Example:
+        >>> [percent(share) for share in (0.275, 0.0331, 0.00004, 0, 1, 0.99999)]
+        ['27.5 %', '3.3 %', '0.004 %', '0 %', '100 %', '>99.9 %']
+    """
+    if share in (0, 1):
+        return f"{100 * share:.0f} %"
+    if 0.9995 <= share < 1:
+        return ">99.9 %"
+    decimals = min(max(-math.floor(math.log10(100 * share)), 1), 6)
+    return f"{100 * share:.{decimals}f} %"

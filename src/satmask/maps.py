@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from satmask.errors import SettingError
-from satmask.figures import SHEET, SMALL, at_most, blank, show
+from satmask.figures import SHEET, SMALL, at_most, blank, percent, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ def polygons_over(
     if areas_m2 is None and gsd_m is not None:
         areas_m2 = [polygon.area * gsd_m**2 for polygon in polygons]
     sizes = np.array([polygon.area for polygon in polygons], np.float64)
-    chosen = {entry.id: np.flatnonzero(np.asarray(ids) == entry.id) for entry in legend}
+    chosen = {entry.id: np.flatnonzero(np.asarray(ids) == entry.id).tolist() for entry in legend}
     key = []
     for entry in legend:
         drawn = chosen[entry.id]
@@ -85,19 +85,6 @@ def polygons_over(
     return figure
 
 
-def percent(share: float) -> str:
-    """Write a share in percent with as many decimals as it needs to be told from nothing.
-
-    Example:
-        >>> [percent(share) for share in (0.275, 0.0331, 0.00004, 0)]
-        ['27.5 %', '3.3 %', '0.004 %', '0 %']
-    """
-    if not share:
-        return "0 %"
-    decimals = min(max(-math.floor(math.log10(100 * share)), 1), 6)
-    return f"{100 * share:.{decimals}f} %"
-
-
 def _check(polygons: Sequence[Any], ids: Sequence[int], legend: Legend, *, order: Sequence[int], alpha: float) -> None:
     if len(polygons) != len(ids):
         msg = f"Polygons must have a class id each, got {len(ids)} ids for {len(polygons)} polygons."
@@ -110,9 +97,7 @@ def _check(polygons: Sequence[Any], ids: Sequence[int], legend: Legend, *, order
         raise SettingError(msg)
 
 
-def _stacked(
-    chosen: dict[int, npt.NDArray[np.intp]], sizes: npt.NDArray[np.float64], order: Sequence[int]
-) -> list[int]:
+def _stacked(chosen: dict[int, list[int]], sizes: npt.NDArray[np.float64], order: Sequence[int]) -> list[int]:
     """Class ids from the lowest to the uppermost."""
     mean = {id_: float(sizes[drawn].mean()) for id_, drawn in chosen.items() if len(drawn)}
     by_size = sorted(mean, key=lambda id_: -mean[id_])

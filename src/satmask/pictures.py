@@ -70,7 +70,7 @@ def value_range(
     images = list(images)
     pixels = []
     for image, known in zip(images, valid or [None] * len(images), strict=True):
-        kept = image[_known(image, known)]
+        kept = image[known_pixels(image, known)]
         # A hundred thousand pixels fix a percentile well enough; the whole of a scene would take seconds.
         pixels.append(kept[:: max(len(kept) * len(images) // 100_000, 1)])
     together = np.concatenate(pixels).astype(np.float64)
@@ -140,7 +140,7 @@ def stretch(
         msg = f"Bands must lie in 0 to {image.shape[2] - 1}, got {tuple(bands)}. Choose from the image's own."
         raise SettingError(msg)
     shown = image[..., list(bands)]
-    known = _known(shown, valid)
+    known = known_pixels(shown, valid)
     if image.dtype == np.uint8 and percent is None and limits is None:
         picture = shown.copy()
     else:
@@ -334,7 +334,7 @@ def panel_key(legend: Legend) -> list[tuple[str, str]]:
     return [(entry.name, entry.colour) for entry in legend] + errors
 
 
-def _known(image: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
+def known_pixels(image: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
     """True where a pixel has a value in all bands."""
     known: npt.NDArray[np.bool_] = np.ones(image.shape[:2], np.bool_) if valid is None else np.asarray(valid, np.bool_)
     if image.dtype.kind == "f":

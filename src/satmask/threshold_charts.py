@@ -46,6 +46,8 @@ def precision_recall(counts: ThresholdCounts, *, title: str = "") -> Figure:
         _equal_f1(axis)
         _draw_curve(axis, curve, colours[channel], room=_side(names) * 58)
         _label(axes, channel, len(names), x="Recall", y="Precision")
+    note = "Dots: thresholds 0.1 to 0.9. Diamond: best F1. Grey lines: equal F1."
+    figure.supxlabel(note, fontsize=TINY + 0.5, color=INK)
     return figure
 
 
@@ -105,7 +107,7 @@ def _side(names: Sequence[str]) -> float:
     return 3.3 if len(names) == 1 else 2.0
 
 
-def _label(axes: Sequence[Axes], at: int, count: int, *, x: str = "", y: str = "") -> None:
+def _label(axes: Any, at: int, count: int, *, x: str = "", y: str = "") -> None:
     """Name the axes of the outer panels: the left ones, and those with none below."""
     columns = 1 if count == 1 else 2
     if x and at + columns >= count:
@@ -119,14 +121,12 @@ def _frame(axis: Axes, name: str, heading: str, *, single: bool) -> None:
     ticks = np.linspace(0, 1, 6 if single else 3)
     axis.set(xlim=(0, 1), ylim=(0, 1), xticks=ticks, yticks=ticks)
     dress(axis, "")
-    lines = wrapped(name, 40 if single else 24)
+    lines = wrapped(name, 40 if single else 20)
     axis.set_title(lines, fontsize=TEXT if single else SMALL, color=INK, loc="left", fontweight="bold", pad=16)
     axis.annotate(
         heading, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points",
         fontsize=SMALL if single else TINY + 0.5, color=INK,
     )  # fmt: skip
-    # Marks at 0 and 1 are drawn whole.
-    axis.margins(0)
 
 
 def _equal_f1(axis: Axes) -> None:

@@ -166,7 +166,7 @@ class ThresholdCounts:
 
     def to_dict(self, *, bins: int = 10) -> dict[str, Any]:
         """What follows from the counts as plain values for JSON, None in place of NaN: of each class, and their means."""
-        classes = [
+        classes: list[dict[str, Any]] = [
             {"id": entry.id, "name": entry.name} | _told(self.curve(channel), self.reliability(channel, bins=bins))
             for channel, entry in enumerate(self.legend)
         ]
