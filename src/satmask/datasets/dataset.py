@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from satmask.datasets.grouping import choose_groups
 from satmask.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
     from satmask.labels import Labels
     from satmask.legend import Legend
+
+
+METRES_A_DEGREE = 111_195  # of latitude, on a sphere of 6371 km
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,15 @@ class Sample:
     labels: Labels
     place: str = ""
     bounds: tuple[float, float, float, float] | None = None
+
+    @property
+    def gsd_m(self) -> float | None:
+        """Ground sampling distance by the bounds, for images that don't say it themselves; a degree is 111.2 km."""
+        if self.bounds is None:
+            return None
+        west, south, east, north = self.bounds
+        width_m = (east - west) * METRES_A_DEGREE * math.cos(math.radians((south + north) / 2))
+        return math.sqrt(width_m / self.shape[1] * (north - south) * METRES_A_DEGREE / self.shape[0]) or None
 
 
 @dataclass(frozen=True)
@@ -139,18 +153,12 @@ def _hold_out_places(samples: Sequence[Sample], share: float) -> tuple[set[str],
     places: dict[str, list[Sample]] = {}
     for sample in samples:
         places.setdefault(sample.place, []).append(sample)
-    want = max(1, round(share * len(samples)))
     if len(places) > 1:
-        chosen: list[str] = []
-        held: set[str] = set()
-        for place in sorted(places, key=lambda name: (len(places[name]), name)):
-            if held and len(held) + len(places[place]) > 1.5 * want:
-                break
-            chosen.append(place)
-            held |= {sample.name for sample in places[place]}
-            if len(held) >= want:
-                break
+        names = sorted(places)
+        chosen = [names[index] for index in choose_groups([len(places[name]) for name in names], share)]
+        held = {sample.name for name in chosen for sample in places[name]}
         return held, f"Validation: held out {len(held)} of {len(samples)} images, all of {', '.join(chosen)}."
+    want = max(1, round(share * len(samples)))
     if all(sample.bounds for sample in samples):
         ordered = sorted(samples, key=lambda sample: (sample.bounds or (0.0,))[0])
         how = "Validation: the easternmost part; only one place was found."
