@@ -16,7 +16,7 @@ SOURCE = Path(satmask.__file__).parent
 ORDER = """
 errors progress
 fingerprints legend windows augment run figures pictures report
-alignment bands
+alignment bands decisions symmetry
 grid recipe charts data_charts threshold_charts sheets contact band_sheets maps
 losses metrics models
 scene
@@ -27,6 +27,8 @@ labels polygons
 datasets
 scoring
 submission survey batches leaks
+inspection
+findings inspection_page
 model_file+model_card+engines
 fitting
 prediction

@@ -1,0 +1,278 @@
+"""Decisions: from probabilities to one mask a class, by thresholds, smallest areas and rules between classes, as data.
+
+The steps come in this order: a pixel has a class where its probability reaches the class's threshold; of each class,
+groups of pixels that share edges are dropped where they are too small; then the merging rules are applied, first to
+last: where one class is, others are cleared.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satmask.errors import SettingError
+from satmask.legend import Legend
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A rule between classes: where one is, others aren't.
+
+    Attributes:
+        where: The class that stays.
+        clears: The classes that it clears.
+    """
+
+    where: str
+    clears: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become classes.
+
+    Attributes:
+        legend: The classes.
+        thresholds: Probability from which a pixel has each class, 0 to 1; 0.5 for all where left out.
+        min_area_px: Pixels from which a group of pixels is kept, for each class; 0 for all where left out.
+        min_area_m2: The same on the ground, in square metres; it counts only where a pixel's size is known.
+        merges: Rules between classes, in the order in which they are applied; only where classes overlap.
+
+    Raises:
+        SettingError: If there isn't one number a class, one is out of range, or a rule names a class that isn't there.
+
+    Example:
+        >>> legend = Legend.of(["river", "pond"])
+        >>> decision = Decision(legend, merges=(Merge("river", ("pond",)),))
+        >>> masks = decision.masks(np.array([[[0.9, 0.8], [0.2, 0.7]]]))
+        >>> masks[..., 0].tolist(), masks[..., 1].tolist()
+        ([[True, False]], [[False, True]])
+    """
+
+    legend: Legend
+    thresholds: tuple[float, ...] = ()
+    min_area_px: tuple[float, ...] = ()
+    min_area_m2: tuple[float, ...] = ()
+    merges: tuple[Merge, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in what was left out, and hold the rules of the docstring."""
+        count = len(self.legend)
+        for name, usual, most in (("thresholds", 0.5, 1.0), ("min_area_px", 0.0, np.inf), ("min_area_m2", 0.0, np.inf)):
+            values = tuple(map(float, getattr(self, name))) or (usual,) * count
+            if len(values) != count or not all(0 <= value <= most for value in values):
+                msg = f"Decision must have {count} {name.replace('_', ' ')} from 0 to {most:g}, got {values}."
+                raise SettingError(msg)
+            object.__setattr__(self, name, values)
+        _check_merges(self.merges, self.legend)
+
+    @property
+    def local(self) -> bool:
+        """Whether what a pixel gets depends on nothing but its own probabilities, so that windows can be decided apart."""
+        return not any((*self.min_area_px, *self.min_area_m2))
+
+    def smallest_px(self, gsd_m: float | None = None) -> np.ndarray:
+        """Pixels from which a group of each class is kept, float64, `(classes,)`.
+
+        Args:
+            gsd_m: Side of a pixel in metres; without it, areas in square metres are left aside.
+        """
+        on_the_ground = np.asarray(self.min_area_m2) / gsd_m**2 if gsd_m else np.zeros(len(self.legend))
+        return np.maximum(self.min_area_px, on_the_ground)
+
+    def masks(self, probabilities: np.ndarray | Iterable[np.ndarray], *, gsd_m: float | None = None) -> np.ndarray:
+        """Decide a whole image.
+
+        Args:
+            probabilities: What the network says, `(height, width, classes)`; or one array `(height, width)` after another,
+                in channel order, so that they needn't be in memory together. NaN, which stands for nodata, reaches no
+                threshold, as masks of 0 and 1 reach every one above 0.
+            gsd_m: Side of a pixel in metres, where known.
+
+        Returns:
+            One mask a class, bool, `(height, width, classes)`.
+
+        Raises:
+            SettingError: If there isn't one probability a class.
+        """
+        if isinstance(probabilities, np.ndarray):
+            probabilities = np.moveaxis(probabilities, -1, 0)
+        smallest = self.smallest_px(gsd_m)
+        # As the network's numbers are: in float32, where 0.7 is a little less than 0.7.
+        limits = np.asarray(self.thresholds, np.float32)
+        try:
+            kept = [
+                drop_small(band >= limit, least)
+                for band, limit, least in zip(probabilities, limits, smallest, strict=True)
+            ]
+        except ValueError as error:
+            msg = f"Probabilities must be of {len(self.legend)} classes, got others."
+            raise SettingError(msg) from error
+        return merge(np.stack(kept, axis=-1), self.legend, self.merges)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision as plain values, for JSON."""
+        classes = [
+            {"name": name, "threshold": self.thresholds[at]}
+            | {key: getattr(self, key)[at] for key in ("min_area_px", "min_area_m2") if getattr(self, key)[at]}
+            for at, name in enumerate(self.legend.names)
+        ]
+        return {"class": classes, "merge": [{"where": rule.where, "clears": list(rule.clears)} for rule in self.merges]}
+
+    def updated(self, content: Mapping[str, Any]) -> Decision:
+        """The same decision with some of its numbers, and its rules where there are new ones, replaced.
+
+        Args:
+            content: As `to_dict` writes and `decision.toml` holds: a list `class` of `name`, `threshold`, `min_area_px`
+                and `min_area_m2`, and a list `merge` of `where` and `clears`; all may be left out.
+
+        Raises:
+            SettingError: If a key or a class isn't known, or a number is out of range.
+        """
+        if strange := sorted(set(content) - {"class", "merge"}):
+            msg = f"Decision must hold [[class]] and [[merge]], got {strange[0]!r}."
+            raise SettingError(msg)
+        columns: dict[str, list[float]] = {key: list(getattr(self, key)) for key in _COLUMNS.values()}
+        for entry in _tables(content, "class"):
+            at = _place(entry.get("name"), self.legend)
+            for key, value in entry.items():
+                if key != "name":
+                    columns[_column(key)][at] = _number(value, key)
+        merges = self.merges
+        if "merge" in content:
+            merges = tuple(_merge(entry) for entry in _tables(content, "merge"))
+        numbers = {key: tuple(values) for key, values in columns.items()}
+        return Decision(self.legend, **numbers, merges=merges)
+
+
+_COLUMNS = {"threshold": "thresholds", "min_area_px": "min_area_px", "min_area_m2": "min_area_m2"}
+
+
+def read_decision(path: str | Path, start: Decision) -> Decision:
+    """Read a decision from TOML or JSON; what the file leaves out is as in another decision.
+
+    Args:
+        path: The file, see `Decision.updated`.
+        start: The decision to start from, such as that of a model file.
+
+    Returns:
+        The decision.
+
+    Raises:
+        SettingError: If the file can't be read or doesn't fit the classes.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        msg = f"Decision file must be TOML or JSON, got {str(error)!r:.120} for {path.name}."
+        raise SettingError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"Decision file must hold tables, got a {type(content).__name__} in {path.name}."
+        raise SettingError(msg)
+    try:
+        return start.updated(content)
+    except SettingError as error:
+        msg = f"{str(error).removesuffix('.')} in {path.name}."
+        raise SettingError(msg) from error
+
+
+def drop_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
+    """Drop groups of pixels that share edges and are fewer than a number.
+
+    Args:
+        mask: bool, `(height, width)`.
+        smallest_px: Pixels from which a group is kept.
+
+    Returns:
+        The mask without them, bool; itself where nothing can be too small.
+
+    Example:
+        >>> drop_small(np.array([[True, True, False, True]]), 2).tolist()
+        [[True, True, False, False]]
+    """
+    if smallest_px <= 1 or not mask.size:
+        return mask
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px
+    keep[0] = False
+    return np.asarray(keep[labels] if count > 1 else mask)
+
+
+def merge(masks: np.ndarray, legend: Legend, rules: Sequence[Merge]) -> np.ndarray:
+    """Apply merging rules to masks, one after the other.
+
+    Args:
+        masks: One a class, bool, `(height, width, classes)`.
+        legend: The classes.
+        rules: The rules; each sees what the ones before it left.
+
+    Returns:
+        New masks of the same shape.
+    """
+    merged = masks.copy() if rules else masks
+    for rule in rules:
+        there = merged[..., legend.names.index(rule.where)]
+        for name in rule.clears:
+            merged[..., legend.names.index(name)] &= ~there
+    return merged
+
+
+def _check_merges(rules: Sequence[Merge], legend: Legend) -> None:
+    if rules and legend.exclusive:
+        msg = (
+            f"Merging rules must come with classes that overlap, got {len(rules)} for classes that exclude each other."
+        )
+        raise SettingError(msg)
+    for rule in rules:
+        for name in (rule.where, *rule.clears):
+            _place(name, legend)
+        if rule.where in rule.clears or not rule.clears:
+            msg = f"Merging rule must clear classes other than its own, got {rule.where!r} that clears {rule.clears}."
+            raise SettingError(msg)
+
+
+def _place(name: Any, legend: Legend) -> int:
+    if name not in legend.names:
+        msg = f"Class must be one of {', '.join(legend.names)}, got {name!r}."
+        raise SettingError(msg)
+    return legend.names.index(name)
+
+
+def _tables(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    tables = content.get(key, [])
+    if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
+        msg = f"Decision must have tables [[{key}]], got {tables!r:.80}."
+        raise SettingError(msg)
+    return tables
+
+
+def _column(key: str) -> str:
+    if key not in _COLUMNS:
+        msg = f"Class of a decision must have {', '.join(_COLUMNS)}, got {key!r}."
+        raise SettingError(msg)
+    return _COLUMNS[key]
+
+
+def _number(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"Class of a decision must have a number as {key}, got {value!r:.40}."
+        raise SettingError(msg)
+    return float(value)
+
+
+def _merge(entry: Mapping[str, Any]) -> Merge:
+    where, clears = entry.get("where"), entry.get("clears")
+    if set(entry) != {"where", "clears"} or not isinstance(where, str) or not isinstance(clears, list):
+        msg = f"Merging rule must have `where`, a class, and `clears`, a list of classes, got {dict(entry)!r:.80}."
+        raise SettingError(msg)
+    return Merge(where, tuple(map(str, clears)))

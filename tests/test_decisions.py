@@ -1,0 +1,106 @@
+"""Decisions: thresholds, smallest areas and merging rules give masks, as data says and in its order."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from satmask.decisions import Decision, Merge, drop_small, merge, read_decision
+from satmask.errors import SettingError
+from satmask.legend import Legend
+
+WATER = Legend.of(["river", "pond", "house"])
+
+
+def noise(seed, shape=(23, 31, 3)):
+    return np.random.default_rng(seed).random(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("least", [0, 1, 2, 5, 11.5, 1000])
+def test_small_groups_are_dropped_as_scipy_counts_them(least):
+    mask = noise(1)[..., 0] > 0.55
+    labels, count = ndimage.label(mask)
+    sizes = ndimage.sum(mask, labels, range(count + 1))
+    assert np.array_equal(drop_small(mask, least), mask & (sizes[labels] >= least))
+
+
+def test_thresholds_are_compared_in_float32_and_nan_reaches_none():
+    said = np.array([[[0.7, np.nan, 0.5]]], np.float32)
+    assert Decision(WATER, thresholds=(0.7, 0.0, 0.5)).masks(said).tolist() == [[[True, False, True]]]
+
+
+def test_small_objects_go_before_they_can_clear_anything():
+    said = np.zeros((5, 5, 3), np.float32)
+    said[2, 2, 0], said[..., 1] = 1, 1
+    rules = (Merge("river", ("pond",)),)
+    assert not Decision(WATER, merges=rules).masks(said)[2, 2, 1]
+    assert Decision(WATER, min_area_px=(2, 0, 0), merges=rules).masks(said)[..., 1].all()
+
+
+def test_rules_are_applied_in_order():
+    everything = np.ones((1, 1, 3), bool)
+    first, second = Merge("river", ("pond",)), Merge("pond", ("house",))
+    assert merge(everything, WATER, [first, second]).tolist() == [[[True, False, True]]]
+    assert merge(everything, WATER, [second, first]).tolist() == [[[True, False, False]]]
+    assert everything.all()
+
+
+def test_bands_one_by_one_decide_as_all_together():
+    decision = Decision(WATER, (0.4, 0.6, 0.5), (3, 4, 0), merges=(Merge("house", ("river", "pond")),))
+    said = noise(2)
+    together = decision.masks(said)
+    assert np.array_equal(decision.masks(said[..., channel] for channel in range(3)), together)
+    assert not (together[..., 2] & together[..., 0]).any()
+    with pytest.raises(SettingError, match="of 3 classes"):
+        decision.masks(said[..., channel] for channel in range(2))
+
+
+def test_windows_can_be_decided_apart_where_the_decision_is_local():
+    decision = Decision(WATER, merges=(Merge("house", ("river",)),))
+    said = noise(3)
+    assert decision.local
+    assert np.array_equal(decision.masks(said)[4:9, 5:20], decision.masks(said[4:9, 5:20]))
+    assert not Decision(WATER, min_area_m2=(0, 0, 5)).local
+
+
+def test_square_metres_count_where_a_pixel_has_a_size():
+    decision = Decision(WATER, min_area_px=(10, 0, 0), min_area_m2=(1, 8, 0))
+    assert decision.smallest_px(0.5).tolist() == [10, 32, 0]
+    assert decision.smallest_px().tolist() == [10, 0, 0]
+
+
+def test_a_file_changes_what_it_names(tmp_path):
+    path = tmp_path / "decision.toml"
+    path.write_text(
+        '[[class]]\nname = "pond"\nthreshold = 0.3\nmin_area_px = 40\n'
+        '[[merge]]\nwhere = "river"\nclears = ["pond", "house"]\n'
+    )
+    start = Decision(WATER, thresholds=(0.9, 0.9, 0.9))
+    found = read_decision(path, start)
+    assert found == Decision(WATER, (0.9, 0.3, 0.9), (0, 40, 0), merges=(Merge("river", ("pond", "house")),))
+    assert start.updated(found.to_dict()) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[class]]\nname = "lake"', "river, pond, house, got 'lake' in d.toml"),
+        ('[[class]]\nname = "pond"\nthreshold = 1.5', "thresholds from 0 to 1"),
+        ('[[class]]\nname = "pond"\nthreshold = "half"', "a number as threshold, got 'half'"),
+        ('[[class]]\nname = "pond"\nsmallest = 3', "min_area_m2, got 'smallest'"),
+        ('[[merge]]\nwhere = "pond"\nclears = ["pond"]', "other than its own"),
+        ('[[merge]]\nclass = "pond"', "must have `where`"),
+        ("class = 3", r"tables \[\[class\]\]"),
+        ("thresholds = 3", "got 'thresholds'"),
+        ("[[", "must be TOML or JSON"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(tmp_path, text, message):
+    (tmp_path / "d.toml").write_text(text)
+    with pytest.raises(SettingError, match=message):
+        read_decision(tmp_path / "d.toml", Decision(WATER))
+
+
+def test_classes_that_exclude_each_other_have_no_merging_rules():
+    legend = Legend.of(["ground", "house"], exclusive=True)
+    with pytest.raises(SettingError, match="classes that overlap"):
+        Decision(legend, merges=(Merge("house", ("ground",)),))
