@@ -19,9 +19,8 @@ from satmask.fitting import open_for
 from satmask.legend import Legend
 from satmask.model_file import KEY, ModelInfo
 from satmask.prediction import predict_array, walk
-from satmask.report import Page, Picture, Section, render_page
+from satmask.report import Page, Picture, Section, render_page, render_small
 from satmask.run import Run
-from satmask.run_page import render_small
 from satmask.run_report import report_run
 from satmask.survey import survey
 from satmask.windows import Window

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Advance(Protocol):
@@ -71,3 +71,30 @@ def track(what: str, total: float, *, unit: str = "", quiet: bool = False) -> It
         yield advance
     if not console.is_terminal:
         console.print(f"{what}: {bar.tasks[0].fields['text'] or 'done'}", highlight=False)
+
+
+@contextmanager
+def track_steps(
+    steps: Mapping[str, float], *, unit: str = "", quiet: bool = False
+) -> Iterator[Callable[[str, float], None]]:
+    """Show one progress bar after another while a `with` block goes through steps.
+
+    Args:
+        steps: How much there is to do in each step, in order.
+        unit: Unit of it.
+        quiet: Show nothing.
+
+    Yields:
+        A function to call with the step and what was done in it; a new step ends the one before.
+    """
+    with ExitStack() as shown:
+        advance: dict[str, Advance] = {}
+
+        def move(step: str, amount: float) -> None:
+            if step not in advance:
+                shown.pop_all().close()
+                advance.clear()
+                advance[step] = shown.enter_context(track(step, steps[step], unit=unit, quiet=quiet))
+            advance[step](amount)
+
+        yield move

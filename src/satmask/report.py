@@ -6,7 +6,7 @@ import base64
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Value = str | int | float | None
 # Wider than any page shows them; PNGs above the size are photographs, which WebP holds in a tenth.
 WIDEST, LARGEST_PNG = 1600, 200_000
+LARGEST = 4_000_000  # bytes of a page: what mail takes and a phone loads at once
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
 
@@ -182,6 +183,16 @@ def write_page(page: Page, path: str | os.PathLike[str]) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def render_small(make: Callable[[int], Page]) -> str:
+    """Render a page with the best picture quality that keeps it below 4 MB."""
+    text = ""
+    for quality in (82, 65, 45, 25, 10):
+        text = render_page(make(quality))
+        if len(text.encode()) < LARGEST:
+            break
+    return text
 
 
 def format_value(value: Value) -> str:

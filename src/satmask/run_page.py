@@ -10,12 +10,12 @@ import numpy as np
 
 from satmask import charts, figures, threshold_charts
 from satmask.pictures import panel_key, panels
-from satmask.report import Page, Picture, Section, Table, render_page
+from satmask.report import Page, Picture, Section, Table
 from satmask.run import best_epoch
 from satmask.validation import SLIVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from satmask.datasets.dataset import Dataset
     from satmask.legend import Legend
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from satmask.survey import Survey
     from satmask.validation import View
 
-LARGEST = 4_000_000  # bytes of a page: what mail takes and a phone loads at once
 MEASURES = {"iou": "IoU", "precision": "Precision", "recall": "Recall", "f1": "F1"}
 
 
@@ -57,16 +56,6 @@ class Findings:
     spread: ThresholdCounts
     scores: dict[str, Any]
     shown: dict[str, list[tuple[View, Example]]]
-
-
-def render_small(make: Callable[[int], Page]) -> str:
-    """Render a page with the best picture quality that keeps it below 4 MB."""
-    text = ""
-    for quality in (82, 65, 45, 25, 10):
-        text = render_page(make(quality))
-        if len(text.encode()) < LARGEST:
-            break
-    return text
 
 
 def page_of(found: Findings, *, quality: int = 82) -> Page:

@@ -10,8 +10,9 @@ from satmask import validation
 from satmask.engines import open_engine
 from satmask.labels import PolygonLabels
 from satmask.progress import track
+from satmask.report import render_small
 from satmask.run import write_text
-from satmask.run_page import Findings, page_of, render_small
+from satmask.run_page import Findings, page_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

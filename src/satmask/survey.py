@@ -174,7 +174,7 @@ def _read(sample: Sample, indexes: tuple[int, ...], dtype: np.dtype[np.generic],
         height, width = scene.grid.shape
         tiles = cover(height, width, size=READ, halo=0, stride=BLOCK)
         parts = [_read_window(scene, sample, tile.core, kept) for tile in tiles]
-        return _merge(parts, scene.grid.gsd_m)
+        return _merge(parts, scene.grid.gsd_m or sample.gsd_m)
 
 
 def _read_window(scene: Scene, sample: Sample, window: Window, kept: int) -> _Part:
