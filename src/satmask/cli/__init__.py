@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from satmask import __version__
-from satmask.cli import demo, inspect, polygons, predict, score, submit, train
+from satmask.cli import demo, inspect, masks, polygons, predict, score, submit, train
 from satmask.cli.output import complain
 from satmask.errors import SatmaskError, SettingError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 for verb in (demo.demo, inspect.inspect, train.train, predict.predict, polygons.polygons, score.score, submit.submit):
     app.command()(verb)
+app.add_typer(masks.masks)
 
 
 def _show_version(wanted: bool) -> None:

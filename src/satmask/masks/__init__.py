@@ -18,19 +18,35 @@ from satmask.masks.codes import (
     write_kaggle,
 )
 from satmask.masks.drawing import contours, draw_masks, draw_polygons, line_width
-from satmask.masks.images import UNLABELLED, mask_codes, match, read_mask, write_mask
+from satmask.masks.images import (
+    UNLABELLED,
+    mask_codes,
+    match,
+    merge_legends,
+    read_mask,
+    write_mask,
+    write_masks,
+    write_picture,
+)
+from satmask.masks.reading import CodedTile, read_code_file, tile_masks
 from satmask.masks.runs import Order, Runs
 from satmask.masks.tracing import FARTHEST_PX, outlines, polygonise, rasterise
+from satmask.masks.writing import coco_annotations, coco_content, coco_outlines, csv_text, kaggle_rows, write_text
 
 __all__ = [
     "FARTHEST_PX",
     "UNLABELLED",
+    "CodedTile",
     "Order",
     "Runs",
     "areas",
     "boxes",
     "class_masks",
+    "coco_annotations",
+    "coco_content",
+    "coco_outlines",
     "contours",
+    "csv_text",
     "decode_coco",
     "decode_kaggle",
     "draw_masks",
@@ -39,16 +55,23 @@ __all__ = [
     "encode_coco",
     "encode_kaggle",
     "flatten",
+    "kaggle_rows",
     "line_width",
     "mask_codes",
     "match",
+    "merge_legends",
     "outlines",
     "polygonise",
     "rasterise",
     "read_coco",
+    "read_code_file",
     "read_kaggle",
     "read_mask",
+    "tile_masks",
     "write_coco",
     "write_kaggle",
     "write_mask",
+    "write_masks",
+    "write_picture",
+    "write_text",
 ]

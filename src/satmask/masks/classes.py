@@ -47,7 +47,8 @@ def flatten(masks: np.ndarray, legend: Legend, *, order: Sequence[int] | None = 
         order: Class ids in draw order, first to last; the legend's order by default.
 
     Returns:
-        Class ids, 0 where there is no class, `(height, width)` of `legend.dtype`.
+        Class ids, `(height, width)` of `legend.dtype`. Where no class is: 0, or the legend's nodata value under an
+        exclusive legend, which gives every labelled pixel a class.
 
     Raises:
         SettingError: If there isn't one mask a class, or the order isn't of the legend's ids.
@@ -60,7 +61,7 @@ def flatten(masks: np.ndarray, legend: Legend, *, order: Sequence[int] | None = 
     if masks.ndim != 3 or masks.shape[2] != len(legend):
         msg = f"Masks must be one a class ({', '.join(legend.names)}), got shape {masks.shape}."
         raise SettingError(msg)
-    classes = np.zeros(masks.shape[:2], legend.dtype)
+    classes = np.full(masks.shape[:2], legend.nodata if legend.exclusive else 0, legend.dtype)
     for channel in draw_order(legend, order):
         classes[masks[..., channel] != 0] = legend.ids[channel]
     return classes
