@@ -110,6 +110,21 @@ def test_windows_equal_the_whole_scene_bit_for_bit(each_engine, tmp_path, shape)
         np.testing.assert_array_equal(probabilities, wanted)
 
 
+def test_flips_and_turns_are_symmetric_and_seamless(each_engine, tmp_path):
+    info, image = each_engine.info, noise(75, 131)
+    said = []
+    for name, seen in (("plain", image), ("turned", np.rot90(image)), ("mirrored", image[:, ::-1])):
+        with open_for(info, write(tmp_path / f"{name}.tif", seen)) as scene:
+            said.append(predict_array(each_engine, scene, symmetries="all")[0])
+    margin = round_up(info.halo, info.stride)
+    with open_for(info, tmp_path / "plain.tif") as scene:
+        windows = predict_array(each_engine, scene, symmetries="all", size=2 * margin + info.stride)[0]
+        plain = predict_array(each_engine, scene)[0]
+    for other in (np.rot90(said[1], -1), said[2][:, ::-1], windows):
+        np.testing.assert_array_equal(other, said[0])
+    assert not np.array_equal(plain, said[0])
+
+
 def test_real_scene_is_exact_whatever_the_window(engine, data):
     with open_for(engine.info, data / "scenes" / "kampala_ug_z20_1.tif") as scene:
         results = [predict_array(engine, scene, size=size)[0] for size in (80, 160, 1024)]

@@ -17,8 +17,10 @@ from satmask.errors import SatmaskError, SettingError
 from satmask.fitting import open_for
 from satmask.polygons import find_polygons, write_polygons
 from satmask.rasters import RasterKind, RasterWriter, legend_tags
-from satmask.scene import Scene
-from satmask.windows import Tile, cover, round_up
+from satmask.stack import SUFFIX, Stack, open_imagery
+from satmask.symmetry import Mean, Symmetries, Symmetry, place, ways
+from satmask.symmetry import run as run_symmetric
+from satmask.windows import Tile, Window, cover, round_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from satmask.engines import Engine
     from satmask.legend import Legend
     from satmask.model_file import ModelInfo
+    from satmask.scene import Imagery
 
 
 T = TypeVar("T")
@@ -97,7 +100,14 @@ def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1) 
     return min(range(2 * margin + stride, round_up(limit, stride) + 1, stride), key=cost)
 
 
-def walk(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[Piece]:
+def walk(
+    engine: Engine,
+    scene: Imagery,
+    *,
+    size: int | None = None,
+    symmetries: Symmetries = "none",
+    mean: Mean = "geometric",
+) -> Iterator[Piece]:
     """Run a network over a scene, window by window, in row order.
 
     Windows are read with the model's halo, aligned to its stride, and end where the scene ends; only the core is kept.
@@ -108,6 +118,9 @@ def walk(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[P
         engine: The network.
         scene: The scene, opened by `open_for`.
         size: Side of a window at most, in pixels; a multiple of the stride.
+        symmetries: Ways in which the network sees the scene: "none", as it is; "flips", also flipped, four times the
+            work; "all", also turned, eight times. See `satmask.symmetry`.
+        mean: How what it says is joined, "geometric" or "arithmetic".
 
     Yields:
         Pieces whose cores cover the scene exactly once.
@@ -119,7 +132,13 @@ def walk(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[P
     info = engine.info
     size = size or choose_window(info, scene.shape, workers=engine.workers)
     tiles = cover(*scene.shape, size=size, halo=info.halo, stride=info.stride)
-    yield from ahead(lambda tile: _run(engine, scene, tile), tiles, workers=engine.workers)
+    chosen = ways(symmetries)
+
+    def work(tile: Tile) -> Piece:
+        places = [(way, place(tile, way, scene.shape, halo=info.halo, stride=info.stride)) for way in chosen]
+        return _run(engine, scene, tile, places, mean=mean)
+
+    yield from ahead(work, tiles, workers=engine.workers)
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
@@ -138,28 +157,37 @@ def ahead(work: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterat
                 future.cancel()
 
 
-def _run(engine: Engine, scene: Scene, tile: Tile) -> Piece:
-    """Read one window and run the network on it."""
+def _run(engine: Engine, scene: Imagery, tile: Tile, places: Sequence[tuple[Symmetry, Window]], *, mean: Mean) -> Piece:
+    """Read one window and run the network on it, in one way or several."""
+    info = engine.info
     pixels = scene.read(tile.read)
-    keep = tile.core.seen_from(tile.read).slices
-    valid = pixels.valid[keep]
+    valid = pixels.valid[tile.core.seen_from(tile.read).slices]
     if not valid.any():
-        shape = (*valid.shape, len(engine.info.legend))
-        return Piece(tile, np.full(shape, np.nan, np.float32), valid)
-    probabilities = engine.run(pixels.filled(engine.info.fill)[None])[0][keep]
+        return Piece(tile, np.full((*valid.shape, len(info.legend)), np.nan, np.float32), valid)
+
+    def read(window: Window) -> np.ndarray:
+        return (pixels if window == tile.read else scene.read(window)).filled(info.fill)
+
+    exclusive = info.legend.exclusive
+    probabilities = run_symmetric(engine.run, read, places, tile.core, mean=mean, exclusive=exclusive)
     probabilities[~valid] = np.nan
     return Piece(tile, probabilities, valid)
 
 
-def predict_array(engine: Engine, scene: Scene, *, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def predict_array(engine: Engine, scene: Imagery, **settings: Any) -> tuple[np.ndarray, np.ndarray]:
     """Run a network over a scene that fits into memory.
+
+    Args:
+        engine: The network.
+        scene: The scene, opened by `open_for`.
+        **settings: Those of `walk`.
 
     Returns:
         Probabilities, float32, `(height, width, classes)`, NaN where not valid; and validity, bool, `(height, width)`.
     """
     probabilities = np.empty((*scene.shape, len(engine.info.legend)), np.float32)
     valid = np.empty(scene.shape, bool)
-    for piece in walk(engine, scene, size=size):
+    for piece in walk(engine, scene, **settings):
         probabilities[piece.tile.core.slices] = piece.probabilities
         valid[piece.tile.core.slices] = piece.valid
     return probabilities, valid
@@ -192,11 +220,13 @@ def decide(probabilities: np.ndarray, legend: Legend, thresholds: Sequence[float
 
 def predict_scene(
     engine: Engine,
-    path: str | Path,
+    image: str | Path | Stack,
     out: str | Path,
     *,
     bands: Sequence[int | str] | None = None,
     size: int | None = None,
+    symmetries: Symmetries = "none",
+    mean: Mean = "geometric",
     thresholds: Sequence[float] | None = None,
     probabilities: bool = True,
     polygons: bool | None = None,
@@ -206,10 +236,12 @@ def predict_scene(
 
     Args:
         engine: The network.
-        path: The scene.
+        image: The scene: a raster, a stack file or a stack.
         out: Folder for `<scene>.classes.tif`, `<scene>.probabilities.tif` and `<scene>.gpkg`.
         bands: Bands by number from 1 or by name, in the model's order.
         size: Side of a window at most, in pixels.
+        symmetries: Ways in which the network sees the scene, see `walk`.
+        mean: How what it says is joined.
         thresholds: One for each class, or one for all; those of the model file by default.
         probabilities: Whether to keep them.
         polygons: Whether to write polygons; by default where the scene has a CRS.
@@ -222,16 +254,16 @@ def predict_scene(
         SceneError: If the scene can't be read or the outputs can't be written.
         ModelError: If the scene doesn't fit the model.
     """
-    info, out, path = engine.info, Path(out), Path(path)
+    info, out, stem = engine.info, Path(out), stem_of(image)
     legend = info.legend
     limits = check_thresholds(thresholds, info)
     out.mkdir(parents=True, exist_ok=True)
-    names = {kind: out / f"{path.stem}.{kind}.tif" for kind in ("classes", "probabilities")}
+    names = {kind: out / f"{stem}.{kind}.tif" for kind in ("classes", "probabilities")}
     with contextlib.ExitStack() as stack:
-        scene = stack.enter_context(open_for(info, path, bands=bands))
+        scene = stack.enter_context(open_for(info, image, bands=bands))
         kept = stack.enter_context(RasterWriter(names["probabilities"], scene, _probability_kind(legend, limits)))
         decided = stack.enter_context(RasterWriter(names["classes"], scene, _class_kind(legend, limits)))
-        for piece in walk(engine, scene, size=size):
+        for piece in walk(engine, scene, size=size, symmetries=symmetries, mean=mean):
             core = piece.tile.core
             kept.write(piece.probabilities, core)
             decided.write(decide(piece.probabilities, legend, limits), core)
@@ -241,22 +273,22 @@ def predict_scene(
         # Compression takes one core a raster, and goes on while polygons are written.
         with ThreadPoolExecutor(2) as pool:
             finished = [pool.submit(raster.finish) for raster in (decided, *([kept] if probabilities else []))]
-            target = out / f"{path.stem}.gpkg"
+            target = out / f"{stem}.gpkg"
             written = write_polygons(frame, target, layer="polygons") if frame is not None else None
         files = [future.result() for future in finished]
         return Outputs(files[0], files[1] if probabilities else None, written, 0 if frame is None else len(frame))
 
 
 def predict_scenes(
-    engine: Engine, paths: Sequence[str | Path], out: str | Path, **settings: Any
-) -> Iterator[tuple[Path, Outputs | SatmaskError | OSError]]:
+    engine: Engine, images: Sequence[str | Path | Stack], out: str | Path, **settings: Any
+) -> Iterator[tuple[Path | Stack, Outputs | SatmaskError | OSError]]:
     """Predict scene after scene; one that can't be predicted doesn't stop the others.
 
     A large scene keeps all workers busy by itself. Tiles that fit a window are predicted side by side.
 
     Args:
         engine: The network.
-        paths: The scenes; their names without suffix must differ.
+        images: The scenes; their names without suffix must differ.
         out: See `predict_scene`.
         **settings: Other settings of `predict_scene`.
 
@@ -267,22 +299,35 @@ def predict_scenes(
         SettingError: If a setting is wrong, which it would be for every scene.
     """
 
-    def attempt(path: Path) -> tuple[Path, Outputs | SatmaskError | OSError]:
+    def attempt(image: Path | Stack) -> tuple[Path | Stack, Outputs | SatmaskError | OSError]:
         try:
-            return path, predict_scene(engine, path, out, **settings)
+            return image, predict_scene(engine, image, out, **settings)
         except SettingError:
             raise
         except (SatmaskError, OSError) as error:
-            return path, error
+            return image, error
 
-    files = [Path(path) for path in paths]
+    files = [image if isinstance(image, Stack) else Path(image) for image in images]
     yield from ahead(attempt, files, workers=engine.workers if all(map(_is_small, files)) else 1)
 
 
-def _is_small(path: Path) -> bool:
+def stem_of(image: str | Path | Stack) -> str:
+    """What the outputs of a scene are called after.
+
+    Example:
+        >>> stem_of("data/north.tif"), stem_of("data/south.stack.json")
+        ('north', 'south')
+    """
+    if isinstance(image, Stack):
+        return image.name
+    path = Path(image)
+    return path.name.removesuffix(SUFFIX) if path.name.endswith(SUFFIX) else path.stem
+
+
+def _is_small(image: Path | Stack) -> bool:
     """Whether a scene fits one window; what can't be opened fails soon enough."""
     try:
-        with Scene(path) as scene:
+        with open_imagery(image) as scene:
             return bool(max(scene.shape) <= LARGEST // 2)
     except SatmaskError:
         return True
@@ -319,7 +364,7 @@ def _tags(legend: Legend, limits: Sequence[float]) -> dict[str, str]:
 
 
 def _outline(
-    kept: RasterWriter, decided: RasterWriter, scene: Scene, info: ModelInfo, limits: Sequence[float]
+    kept: RasterWriter, decided: RasterWriter, scene: Imagery, info: ModelInfo, limits: Sequence[float]
 ) -> geopandas.GeoDataFrame:
     """Polygons of the drafts, which hold the whole scene."""
     legend = info.legend

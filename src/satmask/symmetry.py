@@ -7,7 +7,7 @@ sum has no order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -136,18 +136,31 @@ def run(
     Returns:
         Probabilities of the core, float32, `(height, width, classes)`.
     """
-    total: np.ndarray | None = None
-    for way, window in places:
-        said = way.undo(network(np.ascontiguousarray(way.apply(read(window)))[None])[0])
-        said = said[core.seen_from(window).slices]
-        if len(places) == 1:
-            return np.ascontiguousarray(said)
-        total = _steps(said, mean) if total is None else np.add(total, _steps(said, mean), out=total)
-    assert total is not None, "there is always a way"
+    said = _see(network, read, places, core)
+    if len(places) == 1:
+        return np.ascontiguousarray(next(said))
+    total = _steps(next(said), mean)
+    for values in said:
+        total += _steps(values, mean)
     found = total / (_STEPS * len(places))
     if mean == "geometric":
         np.exp(found, out=found)
     return _shared(found) if exclusive else found.astype(np.float32)
+
+
+def _see(
+    network: Callable[[np.ndarray], np.ndarray],
+    read: Callable[[Window], np.ndarray],
+    places: Sequence[tuple[Symmetry, Window]],
+    core: Window,
+) -> Iterator[np.ndarray]:
+    """What the network says about the core, way after way; a window that comes twice running is read once."""
+    last: tuple[Window, np.ndarray] | None = None
+    for way, window in places:
+        if last is None or last[0] != window:
+            last = window, read(window)
+        said = way.undo(network(np.ascontiguousarray(way.apply(last[1]))[None])[0])
+        yield said[core.seen_from(window).slices]
 
 
 def _steps(said: np.ndarray, mean: Mean) -> np.ndarray:
@@ -164,4 +177,4 @@ def _shared(found: np.ndarray) -> np.ndarray:
     for channel in range(1, found.shape[-1]):
         total += found[..., channel : channel + 1]
     share = np.divide(found, total, out=np.full(found.shape, 1 / found.shape[-1]), where=total > 0)
-    return share.astype(np.float32)
+    return np.asarray(share, np.float32)
