@@ -29,7 +29,11 @@ TWICE_AROUND = Polygon([(0, 0), (4, 0), (4, 4), (0, 4), (0, 1), (3, 1), (3, 3), 
 SPIKE = Polygon([(0, 0), (4, 0), (6, -2), (4, 0), (4, 4), (0, 4)])
 HOLE_OUTSIDE = Polygon([(0, 0), (4, 0), (4, 4), (0, 4)], [[(5, 5), (6, 5), (6, 6)]])
 HOLE_ACROSS = Polygon([(0, 0), (4, 0), (4, 4), (0, 4)], [[(2, 1), (6, 1), (6, 3), (2, 3)]])
-BROKEN = [EIGHT, TWICE_AROUND, SPIKE, HOLE_OUTSIDE, HOLE_ACROSS]
+TANGLE = Polygon(
+    [(10, 7), (7, 2), (8, 3), (6, 2), (1, 4), (6, 2), (9, 3), (4, 7)],
+    [[(5.0964, 6.9231), (6.537, 3.3714), (2.1047, 0.2398), (0.2106, 5.2649)]],
+)
+BROKEN = [EIGHT, TWICE_AROUND, SPIKE, HOLE_OUTSIDE, HOLE_ACROSS, TANGLE]
 
 
 def stars(count, *, seed, size=1.0):
@@ -141,8 +145,7 @@ def test_repair_draws_the_same_mask(shape):
     before, after = (rasterise(polygonal(part), 700, 700) for part in big)
     # Centres that lie on an edge may go either way.
     assert np.count_nonzero(before != after) <= 0.002 * before.sum()
-    assert done.area_before == pytest.approx(done.area_after, rel=0.02)
-    assert sum(done.methods.values()) == 1
+    assert done.methods == {"even-odd": 1}
     assert done.reasons
 
 
@@ -152,21 +155,23 @@ def test_repair_of_tangles_draws_the_same_mask():
     for shape in shapes:
         big = [shapely.transform(part, lambda points: points * 400) for part in (shape, repair(shape).geometry)]
         before, after = (rasterise(polygonal(part), 400, 400) for part in big)
-        assert np.count_nonzero(before != after) <= 0.01 * before.sum() + 4
+        assert np.count_nonzero(before != after) <= 0.003 * before.sum() + 1
 
 
-def test_one_way_alone_is_wrong_for_some():
-    """Why repair weighs three ways: each of them loses or adds area somewhere."""
+def test_ready_made_ways_are_wrong_for_some():
+    """Why repair has a way of its own: each ready-made one loses or adds area somewhere."""
     assert EIGHT.buffer(0).area == pytest.approx(1)
     assert repair(EIGHT).area_after == pytest.approx(2)
     assert shapely.make_valid(TWICE_AROUND, method="structure").area == pytest.approx(15)
     assert repair(TWICE_AROUND).area_after == pytest.approx(11)
+    assert shapely.make_valid(TANGLE).area == pytest.approx(37.93, abs=0.01)
+    assert repair(TANGLE).area_after == pytest.approx(33.82, abs=0.05)
 
 
 def test_polygons_that_overlap_cover_what_any_covers():
     pair = MultiPolygon([shapely.box(0, 0, 2, 2), shapely.box(1, 0, 3, 2)])
     done = repair(pair)
-    assert (done.united, done.methods, done.area_after, done.area_before) == (True, {}, 6, 6)
+    assert (done.united, done.methods, done.area_after, done.area_before) == (True, {}, 6, 8)
 
 
 def test_valid_polygons_stay_as_they_are():
