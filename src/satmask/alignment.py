@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 BLOCK = 16  # side of the blocks whose votes are compared, in pixels: smaller ones aren't independent of each other
 MIN_SIGNIFICANCE = 4.0  # of a shift that is believed; see `Alignment.is_shifted`
 MIN_SHIFT = 1.5  # shorter ones are within what drawing labels costs, in pixels
-FAR = 4.0  # from here on, shifts must look worse than no shift if labels are called aligned, in pixels
+FAR, MIN_CONTRAST = (
+    4.0,
+    3.0,
+)  # in pixels and standard errors: most shifts this far are this much worse if labels are aligned
 
 _BLUR = (7, 7), 1.0  # kernel and deviation of the smoothing of images before gradients are taken
 _SOFTEN = (5, 5), 0.7  # the same of labels, so that boundaries that are stairs have a direction
@@ -140,7 +143,7 @@ class Alignment:
             return "shifted"
         steps = np.arange(-self.max_shift, self.max_shift + 1)
         far = self._significances[np.hypot(*np.meshgrid(steps, steps)) >= FAR]
-        worse = self.shift < MIN_SHIFT and len(far) > 0 and float(np.median(far)) <= -2.0
+        worse = self.shift < MIN_SHIFT and len(far) > 0 and float(np.median(far)) <= -MIN_CONTRAST
         return "aligned" if worse else "can't tell"
 
 
@@ -324,12 +327,19 @@ def _votes(boundary: np.ndarray, edges: np.ndarray, max_shift: int) -> Iterator[
     blocks = _windows(np.pad(boundary, ((0, 0), (0, down), (0, right))), BLOCK)
     margins = ((0, 0), (max_shift, max_shift + down), (max_shift, max_shift + right))
     around = _windows(np.pad(edges, margins), side)
-    rows, columns = np.nonzero(blocks.any(axis=(0, 3, 4)))
+    rows, columns = np.nonzero(_occupied(boundary, down, right))
     shape = (cv2.getOptimalDFTSize(side),) * 2
     for first in range(0, len(rows), _AT_ONCE):
         chosen = slice(None), rows[first : first + _AT_ONCE], columns[first : first + _AT_ONCE]
         spectra = np.fft.rfft2(blocks[chosen], s=shape).conj() * np.fft.rfft2(around[chosen], s=shape)
         yield np.fft.irfft2(spectra.sum(axis=0), s=shape)[:, : 2 * max_shift + 1, : 2 * max_shift + 1]
+
+
+def _occupied(boundary: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Which blocks hold a boundary, `(rows, columns)`; strips are looked through first, which reads memory in order."""
+    pixels = np.pad((boundary[0] != 0) | (boundary[1] != 0), ((0, down), (0, right)))
+    strips = np.asarray(pixels.reshape(-1, BLOCK, pixels.shape[1]).any(axis=1))
+    return np.asarray(strips.reshape(len(strips), -1, BLOCK).any(axis=2))
 
 
 def _windows(planes: np.ndarray, side: int) -> np.ndarray:
