@@ -217,7 +217,7 @@ def test_a_plain_raster_gives_indices_too(tmp_path):
         file.descriptions = ("red", "green", "blue", "nir")
     with open_imagery(path, bands=["nir", "ndwi", "evi"]) as scene, Scene(path) as raw:
         values, known = whole(scene).values, whole(raw).values
-    assert scene.indexes == (4, "ndwi", "evi")
+    assert scene.indexes == ("nir", "ndwi", "evi")
     green, nir = known[..., 1].astype(float), known[..., 3].astype(float)
     np.testing.assert_allclose(values[..., 1], (green - nir) / (green + nir), atol=1e-6)
     assert isinstance(open_imagery(path, bands=["nir"]), Scene)
@@ -238,7 +238,7 @@ def test_reflectance_is_asked_for_where_it_matters(tmp_path):
 def test_names_numbers_and_wavelengths(stack):
     with StackScene(stack, bands=["m_blue", 1, "ndvi", "sharp_blue"]) as scene:
         assert scene.bands == ("m_blue", "red", "ndvi", "sharp_blue")
-        assert scene.indexes == (6, 1, "ndvi", "sharp_blue")
+        assert scene.indexes == scene.bands
         assert scene.wavelengths_nm == (425, None, None, 425)
     assert len(stack.bands) == 20
     assert {"ndvi", "ndwi", "evi", "savi", "ccci", "sharp_red"} <= set(stack.derived)
@@ -301,3 +301,13 @@ def test_resample_and_stack_mean_the_same_shift(stack):
     good = np.corrcoef(mine[inner].ravel(), smooth[inner].ravel())[0, 1]
     off = np.corrcoef(mine[inner].ravel(), np.roll(smooth, (2, -2), (0, 1))[inner].ravel())[0, 1]
     assert good > 0.995 > off
+
+
+@pytest.mark.parametrize("side", [200, 52, 20])
+def test_shrunk_is_an_average(stack, side):
+    with StackScene(stack, bands=["red", "m_red"]) as scene:
+        small, large = scene.shrunk(side), whole(scene).values
+    factor = -(-104 // side)
+    assert max(small.valid.shape) <= side
+    np.testing.assert_allclose(small.values[0, 0], large[:factor, :factor].mean(axis=(0, 1)), atol=0.51)
+    assert small.valid.all()

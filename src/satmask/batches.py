@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from satmask.augment import Augmentation, augment
-from satmask.scene import open_scene
+from satmask.stack import keep_open
 from satmask.windows import Window, draw, draw_balanced
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class Reading:
     """How windows are read, the same in training and validation.
 
     Attributes:
-        bands: Numbers of the bands, from 1.
+        bands: Numbers of the bands, from 1; of stacks, their names.
         fill: Value of each band where a pixel isn't valid.
         low: Smallest usual value of each band, for augmentation.
         high: Largest usual value of each band.
     """
 
-    bands: tuple[int, ...]
+    bands: tuple[int | str, ...]
     fill: tuple[float, ...]
     low: np.ndarray
     high: np.ndarray
@@ -47,7 +47,7 @@ class Reading:
             Image, float32, `(height, width, bands)`; truth, uint8, `(height, width, classes)`; weight, float32,
             `(height, width)`, 0 where nothing may be learned.
         """
-        pixels = open_scene(sample.image, self.bands).read(window)
+        pixels = keep_open(sample.image, self.bands).read(window)
         truth = sample.labels.read(window)
         image = pixels.filled(self.fill)
         weight = (truth.labelled & pixels.valid).astype(np.float32)

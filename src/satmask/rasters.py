@@ -14,7 +14,7 @@ from rasterio.errors import RasterioError
 
 from satmask.errors import SceneError
 from satmask.legend import Legend
-from satmask.scene import Scene
+from satmask.scene import Imagery, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ class RasterWriter:
         SceneError: If the file can't be written.
     """
 
-    def __init__(self, path: Path, scene: Scene, kind: RasterKind) -> None:
+    def __init__(self, path: Path, scene: Imagery, kind: RasterKind) -> None:
         self.path, self.kind = path, kind
         self.draft = path.with_name(f".{path.name}.draft.tif")
         self._whole = path.with_name(f".{path.name}.part.tif")
@@ -122,7 +122,7 @@ class RasterWriter:
         except RasterioError as error:
             raise self._failure(error) from error
 
-    def _describe(self, scene: Scene) -> None:
+    def _describe(self, scene: Imagery) -> None:
         """Say what the bands are; colours and control points can only be set on an open file."""
         for index, name in enumerate(self.kind.bands, start=1):
             self._file.set_band_description(index, name)

@@ -91,7 +91,7 @@ class Imagery(Protocol):
 
     @property
     def indexes(self) -> Sequence[int | str]:
-        """Their numbers in the file, from 1; a computed band has a name instead."""
+        """Their numbers in the file, from 1; of a stack, their names."""
 
     @property
     def all_bands(self) -> tuple[str, ...]:
@@ -115,6 +115,9 @@ class Imagery(Protocol):
 
     def sample(self) -> np.ndarray:
         """Some valid pixels from all over the scene, `(pixels, bands)`."""
+
+    def shrunk(self, side: int) -> Pixels:
+        """The whole scene at a fraction of its size, no side longer than `side` pixels; averaged."""
 
     def read(self, window: Window) -> Pixels:
         """Read a window; it may reach over the edge of the scene. Safe to call from several threads."""

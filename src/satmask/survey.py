@@ -12,11 +12,13 @@ import numpy as np
 
 from satmask.datasets.dataset import Problem, Sample
 from satmask.errors import DataError, SatmaskError
-from satmask.scene import Scene
+from satmask.stack import open_imagery
 from satmask.windows import ClassBlocks, Window, cover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from satmask.scene import Imagery
 
 BLOCK = 64  # side of the blocks in which classes are counted, in pixels
 READ = 1024  # side of the windows read, in pixels; a multiple of BLOCK
@@ -31,7 +33,7 @@ class Survey:
 
     Attributes:
         samples: The samples that can be used.
-        indexes: Numbers of the bands, from 1.
+        indexes: Numbers of the bands, from 1; of stacks, their names.
         bands: Their names.
         dtype: Data type of the pixel values.
         low: 1st percentile of each band, float64, `(bands,)`.
@@ -50,7 +52,7 @@ class Survey:
     """
 
     samples: tuple[Sample, ...]
-    indexes: tuple[int, ...]
+    indexes: tuple[int | str, ...]
     bands: tuple[str, ...]
     dtype: np.dtype[np.generic]
     low: np.ndarray
@@ -144,13 +146,13 @@ def survey(
 
 def _common(
     samples: Sequence[Sample], bands: Sequence[int | str] | None
-) -> tuple[tuple[int, ...], tuple[str, ...], np.dtype[np.generic]]:
+) -> tuple[tuple[int | str, ...], tuple[str, ...], np.dtype[np.generic]]:
     """Bands and data type that most images have, so that one odd file can't set the rule for all."""
-    votes: Counter[tuple[tuple[int, ...], tuple[str, ...], np.dtype[np.generic]]] = Counter()
+    votes: Counter[tuple[tuple[int | str, ...], tuple[str, ...], np.dtype[np.generic]]] = Counter()
     reason = ""
     for sample in samples[:: max(len(samples) // 100, 1)]:
         try:
-            with Scene(sample.image, bands=bands) as scene:
+            with open_imagery(sample.image, bands=bands) as scene:
                 votes[tuple(scene.indexes), scene.bands, scene.dtype] += 1
         except SatmaskError as error:
             reason = reason or f" {error}"
@@ -160,8 +162,8 @@ def _common(
     return max(votes, key=lambda key: (votes[key], len(key[0])))
 
 
-def _read(sample: Sample, indexes: tuple[int, ...], dtype: np.dtype[np.generic], kept: int) -> _Part:
-    with Scene(sample.image, bands=indexes) as scene:
+def _read(sample: Sample, indexes: tuple[int | str, ...], dtype: np.dtype[np.generic], kept: int) -> _Part:
+    with open_imagery(sample.image, bands=indexes) as scene:
         if scene.grid.shape != sample.shape:
             (height, width), (want_height, want_width) = scene.grid.shape, sample.shape
             msg = (
@@ -177,7 +179,7 @@ def _read(sample: Sample, indexes: tuple[int, ...], dtype: np.dtype[np.generic],
         return _merge(parts, scene.grid.gsd_m or sample.gsd_m)
 
 
-def _read_window(scene: Scene, sample: Sample, window: Window, kept: int) -> _Part:
+def _read_window(scene: Imagery, sample: Sample, window: Window, kept: int) -> _Part:
     pixels = scene.read(window)
     truth = sample.labels.read(window)
     whole = bool(pixels.valid.all())
@@ -233,7 +235,7 @@ def _merge(parts: Sequence[_Part], gsd_m: float | None) -> _Part:
 
 def _sum(
     usable: Sequence[tuple[Sample, _Part]],
-    indexes: tuple[int, ...],
+    indexes: tuple[int | str, ...],
     names: tuple[str, ...],
     dtype: np.dtype[np.generic],
     problems: tuple[Problem, ...],

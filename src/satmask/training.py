@@ -24,6 +24,7 @@ from satmask.models import build, encoder_scaling, measure_reach, save_keras
 from satmask.progress import track
 from satmask.recipe import Recipe
 from satmask.run import Run, best_epoch, plateau_rate, write_text
+from satmask.stack import open_imagery
 from satmask.survey import Survey, survey
 
 if TYPE_CHECKING:
@@ -298,7 +299,7 @@ class Job:
         gsd_m = recipe.gsd_m or seen.gsd_m
         return ModelInfo(
             legend=self.data.legend,
-            bands=tuple(BandInfo(name=name) for name in seen.bands),
+            bands=band_infos(seen),
             dtype=str(seen.dtype),
             value_range=tuple(zip(seen.smallest.tolist(), seen.largest.tolist(), strict=True)),
             gsd_m=gsd_m,
@@ -320,6 +321,15 @@ class Job:
                 "val_iou": round(row["val_iou"], 4),
             },
         )
+
+
+def band_infos(seen: Survey) -> tuple[BandInfo, ...]:
+    """The bands of surveyed data, with their wavelengths where they are known."""
+    with open_imagery(seen.samples[0].image, bands=seen.indexes) as scene:
+        wavelengths = scene.wavelengths_nm
+    return tuple(
+        BandInfo(name=name, wavelength_nm=wavelength) for name, wavelength in zip(seen.bands, wavelengths, strict=True)
+    )
 
 
 def public_options(recipe: Recipe) -> dict[str, Any]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
     from satmask.model_file import ModelInfo
-    from satmask.scene import Scene
+    from satmask.scene import Imagery
     from satmask.survey import Survey
 
 SLIVER = 0.001  # share of a view's pixels; what has less of all classes is a rim cut off by the view's edge
@@ -125,7 +125,7 @@ def judge(
 
 
 def _judge_sample(
-    engine: Engine, sample: Sample, bands: Sequence[int], *, number: int | None
+    engine: Engine, sample: Sample, bands: Sequence[int | str], *, number: int | None
 ) -> tuple[Verdict, ThresholdCounts]:
     info, spread = engine.info, ThresholdCounts.empty(engine.info.legend)
     views = [View(sample, window, Confusion.empty(info.legend)) for window in cut(*sample.shape)]
@@ -229,7 +229,7 @@ def illustrate(engine: Engine, view: View, held: Survey) -> Example:
     return Example(rgb, masks, said, truth.labelled & valid, name)
 
 
-def _predict_window(engine: Engine, scene: Scene, window: Window) -> tuple[np.ndarray, np.ndarray]:
+def _predict_window(engine: Engine, scene: Imagery, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """Run only the windows of `walk` that a view needs; returns the decision and what is valid."""
     info = engine.info
     probabilities = np.full((window.height, window.width, len(info.legend)), np.nan, np.float32)

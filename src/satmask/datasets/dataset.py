@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from satmask.labels import Labels
     from satmask.legend import Legend
+    from satmask.stack import Stack
 
 
 METRES_A_DEGREE = 111_195  # of latitude, on a sphere of 6371 km
@@ -46,7 +47,7 @@ class Sample:
 
     Attributes:
         name: Name of the image file without suffix; unique in its split.
-        image: The file.
+        image: The file, or several products of one place.
         shape: `(height, width)`.
         labels: Its truth.
         place: Name of the place it shows; what shows one place stays on one side of a split.
@@ -54,7 +55,7 @@ class Sample:
     """
 
     name: str
-    image: Path
+    image: Path | Stack
     shape: tuple[int, int]
     labels: Labels
     place: str = ""
@@ -76,7 +77,7 @@ class Dataset:
 
     Attributes:
         root: The folder.
-        layout: `"coco"`, `"pairs"` or `"scenes"`.
+        layout: `"coco"`, `"pairs"`, `"scenes"` or `"dstl"`.
         legend: The classes.
         splits: Samples of `"train"`, and of `"val"` where the folder has it.
         problems: What was found wrong; what is an error is already left out of the splits.

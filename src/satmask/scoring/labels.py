@@ -13,6 +13,7 @@ from satmask.labels import Labels
 from satmask.scene import Scene
 from satmask.scoring.pixels import Confusion, confusion
 from satmask.scoring.rasters import FolderScore, read_ids, same_grid, windows_of
+from satmask.stack import Stack, open_imagery
 
 
 def score_labels(
@@ -54,7 +55,7 @@ def score_labels(
 
 def score_samples(
     predictions: Mapping[str, Path],
-    truths: Mapping[str, tuple[Labels, Path]],
+    truths: Mapping[str, tuple[Labels, Path | Stack]],
     *,
     mapping: Mapping[int, int] | None = None,
 ) -> FolderScore:
@@ -83,12 +84,12 @@ def score_samples(
     for name in names:
         labels, image = truths[name]
         try:
-            with Scene(image) as scene:
+            with open_imagery(image) as scene:
                 grid = scene.grid
             parts[name] = score_labels(predictions[name], labels, grid=grid, mapping=mapping)
         except SatmaskError as error:
             failed[name] = str(error)
     total = functools.reduce(operator.add, parts.values(), Confusion.empty(truths[names[0]][0].legend))
     alone = [predictions[name] for name in sorted(predictions.keys() - set(names))]
-    alone += [truths[name][1] for name in sorted(truths.keys() - set(names))]
+    alone += [Path(str(truths[name][1])) for name in sorted(truths.keys() - set(names))]
     return FolderScore(total, parts, tuple(alone), failed)

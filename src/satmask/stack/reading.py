@@ -93,7 +93,7 @@ class StackScene:
         stack: The description.
         shape: `(height, width)` of the reference, in pixels.
         bands: Names of the bands read.
-        indexes: Their numbers in the stack, from 1; the name of a computed band.
+        indexes: The same: where a product is missing, numbers would mean other bands.
         dtype: Data type of the values: that of the products, or float32 with a computed band.
 
     Raises:
@@ -104,8 +104,7 @@ class StackScene:
     def __init__(self, stack: Stack, *, bands: Sequence[int | str] | None = None) -> None:
         self.stack = stack
         self.bands = tuple(split_bands(stack, bands))
-        numbers = {name: number for number, name in enumerate(stack.bands, start=1)}
-        self.indexes: tuple[int | str, ...] = tuple(numbers.get(name, name) for name in self.bands)
+        self.indexes: tuple[int | str, ...] = self.bands
         self._lock = threading.Lock()
         self._colours: tuple[Sharpening, np.ndarray] | None = None
         self._sources: dict[str, Source] = {}
@@ -117,7 +116,7 @@ class StackScene:
             self.close()
             raise
         kinds = [source.scene.dtype for source in self._sources.values()]
-        computed = any(name not in numbers for name in self.bands)
+        computed = not set(self.bands) <= set(stack.bands)
         self.dtype: np.dtype[Any] = np.dtype(np.float32) if computed else np.result_type(*kinds)
         self._columns = {name: place for place, name in enumerate(self.bands)}
 
@@ -199,6 +198,27 @@ class StackScene:
         columns = sorted({(width - side_x) * step // 3 for step in range(4)})
         parts = [self.read(Window(row, column, side_y, side_x)) for row in rows for column in columns]
         return np.concatenate([part.values[part.valid] for part in parts])
+
+    def shrunk(self, side: int) -> Pixels:
+        """Read the whole scene at a fraction of its size, no side longer than `side` pixels; averaged.
+
+        Raises:
+            SceneError: If a product can't be decoded.
+        """
+        factor = -(-max(self.shape) // side)
+        shape = -(-self.shape[0] // factor), -(-self.shape[1] // factor)
+        values = np.zeros((*shape, len(self.bands)), self.dtype)
+        valid = np.zeros(shape, bool)
+        columns = np.arange(0, self.shape[1], factor)
+        for row in range(shape[0]):
+            top = row * factor
+            pixels = self.read(Window(top, 0, min(factor, self.shape[0] - top), self.shape[1]))
+            known = np.add.reduceat(pixels.valid.sum(axis=0), columns)
+            sums = np.add.reduceat(pixels.values.sum(axis=0, dtype=np.float64), columns, axis=0)
+            means = sums / np.maximum(known, 1)[:, None]
+            values[row] = means if self.dtype.kind == "f" else np.rint(means)
+            valid[row] = known > 0
+        return Pixels(values, valid)
 
     def read(self, window: Window) -> Pixels:
         """Read a window; it may reach over the edge of the scene.
