@@ -264,7 +264,10 @@ def _panels(values: Mapping[str, npt.NDArray[Any]], names: Sequence[str], bins: 
     for band, name in enumerate(names):
         edges = bin_edges([part[:, band] for part in values.values()], bins)
         for split, part in values.items():
-            _draw_steps(axes[band], part[:, band], edges, colours[split], filled=split == next(iter(values)))
+            shares = 100 * spread(part[:, band], edges)
+            if split == next(iter(values)):
+                axes[band].stairs(shares, edges, color=_pale(colours[split], 0.45), fill=True, zorder=1)
+            axes[band].stairs(shares, edges, color=colours[split], linewidth=1.3, zorder=2)
         _label(
             axes[band],
             wrapped(name, 20 if columns == 2 else 44),
@@ -284,7 +287,7 @@ def _overlaid(values: Mapping[str, npt.NDArray[Any]], names: Sequence[str], bins
     edges = bin_edges([together], bins)
     for axis, (split, part) in zip(axes, values.items(), strict=True):
         for band, colour in enumerate(colours):
-            _draw_steps(axis, part[:, band], edges, colour, filled=False)
+            axis.stairs(100 * spread(part[:, band], edges), edges, color=colour, linewidth=1.3, zorder=2)
         _label(axis, wrapped(split, 44), edges, left=True, lowest=axis is axes[-1])
     return figure
 
@@ -294,21 +297,13 @@ def _band_colours(names: Sequence[str]) -> list[str]:
     return [BAND_COLOURS.get(name.lower()) or next(others) for name in names]
 
 
-def _draw_steps(
-    axis: Axes, values: npt.NDArray[Any], edges: npt.NDArray[np.float64], colour: str, *, filled: bool
-) -> None:
-    shares = 100 * spread(values, edges)
-    if filled:
-        axis.stairs(shares, edges, color=_pale(colour, 0.45), fill=True, zorder=1)
-    axis.stairs(shares, edges, color=colour, linewidth=1.3, zorder=2)
-
-
 def _label(axis: Axes, name: str, edges: npt.NDArray[np.float64], *, left: bool, lowest: bool) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     dress(axis, "")
     axis.set_title(name, fontsize=SMALL, color=INK, loc="left", fontweight="bold", pad=3)
-    axis.set(xlim=(edges[0], edges[-1]), ylim=(0, max(1.03 * axis.dataLim.y1, 1e-3)))
+    axis.autoscale_view()
+    axis.set(xlim=(edges[0], edges[-1]), ylim=(0, axis.get_ylim()[1]))
     axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 1 else f"{value:g}"))
     axis.yaxis.set_major_locator(MaxNLocator(3))

@@ -192,15 +192,13 @@ def _draw_reliability(axis: Axes, found: Reliability, colour: str) -> None:
 def _draw_pixels(axis: Axes, found: Reliability, colour: str, *, top: float) -> None:
     """Bars of the pixels a bin, on a logarithmic scale that all panels share."""
     dress(axis, "")
-    widths = np.diff(found.edges)
-    axis.bar(
-        found.edges[:-1], found.weight, widths, align="edge", color=colour, edgecolor=CASING, linewidth=0.5, zorder=2
-    )
+    look: dict[str, Any] = {"color": colour, "edgecolor": CASING, "linewidth": 0.5, "zorder": 2}
+    some = found.weight > 0  # bars of nothing have no place on a logarithmic scale
+    axis.bar(found.edges[:-1][some], found.weight[some], np.diff(found.edges)[some], align="edge", **look)
     high = 10.0 ** math.ceil(math.log10(max(top, 10) * 1.01))
     axis.set(
         yscale="log", xlim=(0, 1), ylim=(0.5, high), xticks=np.linspace(0, 1, 6 if len(axis.figure.axes) == 2 else 3)
     )
-    axis.minorticks_off()
     exponents = range(0, round(math.log10(high)) + 1, max(round(math.log10(high) / 2), 1))
     axis.set_yticks([10.0**exponent for exponent in exponents], [_power(exponent) for exponent in exponents])
     axis.minorticks_off()
