@@ -12,11 +12,12 @@ import pytest
 from onnx import helper
 
 from satmask import models
+from satmask.decisions import Merge
 from satmask.engines import open_engine
 from satmask.errors import ModelError
 from satmask.legend import Legend
 from satmask.model_card import for_deepness
-from satmask.model_file import ModelInfo, check, check_parity, export, read_info
+from satmask.model_file import ModelInfo, check, check_parity, export, read_info, rewrite
 from satmask.models import measure_reach
 from satmask.models.onnx_export import as_float32, convert
 
@@ -276,3 +277,21 @@ def test_deepness_copy_gives_the_same_probabilities_from_what_the_plugin_feeds(e
     np.testing.assert_allclose(there.transpose(0, 2, 3, 1), here, atol=1e-5)
     assert keys["class_names"] == {"0": "class 0", "1": "class 1"}
     assert keys["resolution"] == 20
+
+
+def test_what_a_file_says_can_be_replaced_and_its_network_stays(exported, tmp_path):
+    _, info, path = exported
+    copy = tmp_path / "model.onnx"
+    copy.write_bytes(path.read_bytes())
+    names = info.legend.names
+    changed = info.model_copy(update={"thresholds": (0.25, 0.75), "merges": (Merge(names[0], names[1:]),)})
+    assert read_info(rewrite(copy, changed)) == changed
+    assert read_info(copy).decision.merges == changed.merges
+    images = np.random.default_rng(3).uniform(0, 255, (1, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(open_engine(copy).run(images), open_engine(path).run(images))
+    assert rewrite(copy, info).read_bytes() == path.read_bytes()
+
+
+def test_merging_rules_must_fit_the_classes(exported):
+    with pytest.raises(ValueError, match="Class must be one of"):
+        ModelInfo.model_validate(exported[1].model_dump() | {"merges": [{"where": "lake", "clears": ["class 0"]}]})

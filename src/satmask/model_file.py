@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 import satmask
+from satmask.decisions import Decision, Merge
 from satmask.errors import ModelError
 from satmask.legend import Legend
 
@@ -71,6 +72,8 @@ class ModelInfo(BaseModel):
         activation: The last activation.
         thresholds: Probability from which a pixel belongs to each class, 0 to 1; 0.5 where left out.
         min_area_m2: Smallest object of each class that is kept, in square metres; 0 where left out.
+        min_area_px: The same in pixels, for scenes whose pixels have no known size.
+        merges: Rules between classes that overlap, see `satmask.decisions`.
         network: Name of the network in `satmask.models.NETWORKS`.
         options: What it was built with.
         training: Data, number of tiles, scores and whatever else the training wants to tell.
@@ -97,6 +100,8 @@ class ModelInfo(BaseModel):
     activation: Literal["sigmoid", "softmax"]
     thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     min_area_m2: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    min_area_px: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    merges: tuple[Merge, ...] = ()
     network: str
     options: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -122,6 +127,7 @@ class ModelInfo(BaseModel):
             values = dict(values)
             values["thresholds"] = values.get("thresholds") or (0.5,) * count
             values["min_area_m2"] = values.get("min_area_m2") or (0.0,) * count
+            values["min_area_px"] = values.get("min_area_px") or (0.0,) * count
         return values
 
     @model_validator(mode="after")
@@ -132,11 +138,18 @@ class ModelInfo(BaseModel):
             ("fill", len(self.bands)),
             ("thresholds", len(self.legend)),
             ("min_area_m2", len(self.legend)),
+            ("min_area_px", len(self.legend)),
         ):
             if len(getattr(self, name)) != wanted:
                 msg = f"{name} must have {wanted} entries, got {len(getattr(self, name))}"
                 raise ValueError(msg)
+        _ = self.decision  # refuses rules that don't fit the classes
         return self
+
+    @property
+    def decision(self) -> Decision:
+        """How the network's probabilities become classes."""
+        return Decision(self.legend, self.thresholds, self.min_area_px, self.min_area_m2, self.merges)
 
 
 def read_info(path: str | Path) -> ModelInfo:
@@ -208,22 +221,45 @@ def export(network: Any, path: str | Path, info: ModelInfo) -> Path:
             f"got {len(info.bands)} and {len(info.legend)}."
         )
         raise ModelError(msg)
+    return _write(convert(network), path, info, lambda temporary: check_parity(network, temporary, info))
+
+
+def _write(model: onnx.ModelProto, path: Path, info: ModelInfo, judge: Callable[[Path], Any]) -> Path:
+    """Write a model with its metadata; it gets its name once it was checked and judged."""
     from satmask.model_card import deepness_keys, stac_item
 
-    model = convert(network)
+    del model.metadata_props[:]
     for key, value in {KEY: info.model_dump_json(), **deepness_keys(info)}.items():
         model.metadata_props.add(key=key, value=value)
     temporary = path.with_name(f".{path.name}.part")
     try:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
         check(temporary)
-        check_parity(network, temporary, info)
+        judge(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     card = path.with_name(f"{path.stem}.stac.json")
     card.write_text(json.dumps(stac_item(info, path), indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def rewrite(path: str | Path, info: ModelInfo) -> Path:
+    """Replace what a model file says about its network, which stays as it is; and the STAC item beside it.
+
+    Args:
+        path: The `.onnx` file.
+        info: What it says from now on; bands and classes must be the network's.
+
+    Returns:
+        The path.
+
+    Raises:
+        ModelError: If the file can't be used, or doesn't fit the information.
+    """
+    path = Path(path)
+    check(path)
+    return _write(_load(path), path, info, check)
 
 
 def check_parity(network: Any, path: str | Path, info: ModelInfo, *, tolerance: float = 1e-4) -> float:
