@@ -12,6 +12,7 @@ File = {"exists": True, "dir_okay": False}
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 LegendFile: TypeAlias = Annotated[Path | None, typer.Option("--legend", **File, help="Classes, from TOML or JSON.")]
+RegistrationFile: TypeAlias = Annotated[Path | None, typer.Option("--registration", **File, help="Shifts of DSTL products, if not in DATA.")]  # fmt: skip
 Thresholds: TypeAlias = Annotated[str | None, typer.Option("--threshold", metavar="X[,Y…]", help="Probability from which a pixel has a class; one, or one a class.")]  # fmt: skip
 
 

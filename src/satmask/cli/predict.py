@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from satmask.cli.options import Json, Quiet, Thresholds
+from satmask.cli.options import Json, Quiet, RegistrationFile, Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from satmask.engines import Engine
+    from satmask.stack import Stack
 
 MARKS = (".classes", ".probabilities")
 
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file, or the run folder that holds it.")],
-    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE…", help="Rasters, or folders of them.")],
+    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE…", help="Rasters, or folders of them; a DSTL folder.")],
     *,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     bands: Annotated[str | None, typer.Option(metavar="B,B…", help="Bands by number or name, as the model's.")] = None,
@@ -27,6 +28,14 @@ def predict(
     threads: Annotated[int | None, typer.Option(help="Processor threads; all by default.")] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or keras.")] = "auto",
     threshold: Thresholds = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Only scenes named so, such as 6120_*; repeatable.")
+    ] = None,
+    labelled: Annotated[
+        bool | None,
+        typer.Option("--labelled/--unlabelled", help="Of a DSTL folder only images with, or without, labels."),
+    ] = None,
+    registration: RegistrationFile = None,
     no_probabilities: Annotated[bool, typer.Option("--no-probabilities", help="Keep only classes.")] = False,
     polygons: Annotated[
         bool | None, typer.Option("--polygons/--no-polygons", help="By default where a scene has a CRS.")
@@ -44,7 +53,7 @@ def predict(
     from satmask.cli.output import calm_tensorflow, complain, say_json
     from satmask.prediction import check_thresholds
 
-    paths = find_scenes(scenes)
+    paths = choose_scenes(find_scenes(scenes, labelled=labelled, registration=registration), only)
     limits = options.numbers(threshold, "--threshold")
     with calm_tensorflow():
         network = open_engine(find_model(model), engine=engine, threads=threads)  # type: ignore[arg-type]  # it checks
@@ -70,59 +79,118 @@ def find_model(path: Path) -> Path:
     return path / "model.onnx" if path.is_dir() else path
 
 
-def find_scenes(paths: Sequence[Path]) -> list[Path]:
+def find_scenes(
+    paths: Sequence[Path], *, labelled: bool | None = None, registration: Path | None = None
+) -> list[Path | Stack]:
     """The rasters named, and those in the folders named: in `images/` or `img/` of a data set, without masks and predictions.
 
+    Args:
+        paths: Rasters, stack files and folders; of a DSTL folder all images are meant.
+        labelled: Of a DSTL folder only those with polygons (True) or without (False).
+        registration: Shifts of its products, instead of its `registration.json`.
+
     Raises:
-        SettingError: If a folder holds none.
+        SettingError: If a folder holds none, or a setting has no DSTL folder to apply to.
     """
-    found: list[Path] = []
+    from satmask.datasets.dstl import is_dstl
+    from satmask.errors import SettingError
+
+    found: list[Path | Stack] = []
+    if (labelled is not None or registration) and not any(is_dstl(path) for path in paths):
+        msg = (
+            f"--labelled, --unlabelled and --registration must go with a DSTL folder, got {', '.join(map(str, paths))}."
+        )
+        raise SettingError(msg)
     for path in paths:
-        found += _in_folder(path) if path.is_dir() else [path]
+        if is_dstl(path):
+            found += _of_dstl(path, labelled=labelled, registration=registration)
+        else:
+            found += _in_folder(path) if path.is_dir() else [path]
     return found
+
+
+def _of_dstl(folder: Path, *, labelled: bool | None, registration: Path | None) -> list[Stack]:
+    from satmask.cli.output import complain_about
+    from satmask.datasets.dataset import Problem
+    from satmask.datasets.dstl import labelled_images, list_stacks
+
+    problems: list[Problem] = []
+    stacks = list_stacks(folder, registration=registration, problems=problems)
+    complain_about([problem.what for problem in problems])
+    if labelled is None:
+        return list(stacks.values())
+    known = labelled_images(folder)
+    return [stack for image, stack in stacks.items() if (image in known) == labelled]
+
+
+def choose_scenes(scenes: Sequence[Path | Stack], patterns: Sequence[str] | None) -> list[Path | Stack]:
+    """The scenes whose names, without suffix, match one of the patterns; all without patterns.
+
+    Raises:
+        SettingError: If none is left.
+    """
+    from fnmatch import fnmatch
+
+    from satmask.errors import SettingError
+    from satmask.prediction import stem_of
+
+    chosen = [scene for scene in scenes if not patterns or any(fnmatch(stem_of(scene), one) for one in patterns)]
+    if not chosen:
+        msg = f"Scenes must be at least one, got none of {len(scenes)} named {' or '.join(patterns or ['so'])}."
+        raise SettingError(msg)
+    return chosen
 
 
 def _in_folder(folder: Path) -> list[Path]:
     from satmask.datasets.pairs import FOLDERS, list_images
     from satmask.datasets.scenes import is_mask
     from satmask.errors import SettingError
+    from satmask.stack import SUFFIX
 
     inner = next((folder / name for name, _ in FOLDERS if (folder / name).is_dir()), folder)
     images = list_images(inner)
     scenes = [path for path in images if not is_mask(path) and not path.stem.endswith(MARKS)]
+    scenes = sorted(inner.glob(f"*{SUFFIX}")) or scenes
     if not scenes:
         msg = f"Scenes must be rasters or folders of rasters, got a folder without any: {folder}."
         raise SettingError(msg)
     return scenes
 
 
-def refuse_overwriting(paths: Sequence[Path], out: Path) -> None:
+def refuse_overwriting(paths: Sequence[Path | Stack], out: Path) -> None:
     """Refuse scenes whose results would lie over one another, over a scene, or over somebody's vector file.
 
     Raises:
         SettingError: With the names of the files.
     """
     from satmask.errors import SettingError
+    from satmask.prediction import stem_of
 
-    scenes = {path.resolve() for path in paths}
-    owners: dict[str, Path] = {}
+    scenes = {file.resolve() for path in paths for file in _files(path)}
+    owners: dict[str, Path | Stack] = {}
     for path in paths:
-        if path.stem in owners:
-            msg = f"Scenes must have names of their own, got {owners[path.stem]} and {path}. Predict them apart."
+        stem = stem_of(path)
+        if stem in owners:
+            msg = f"Scenes must have names of their own, got {owners[stem]} and {path}. Predict them apart."
             raise SettingError(msg)
-        owners[path.stem] = path
-        targets = [out / f"{path.stem}{mark}.tif" for mark in MARKS]
+        owners[stem] = path
+        targets = [out / f"{stem}{mark}.tif" for mark in MARKS]
         if hit := [target for target in targets if target.resolve() in scenes]:
             msg = f"Output must not lie over a scene, got {hit[0]}. Choose another --out."
             raise SettingError(msg)
-        features = out / f"{path.stem}.gpkg"
+        features = out / f"{stem}.gpkg"
         if features.exists() and not targets[0].exists():
             msg = f"Output must not lie over a file of another origin, got {features}. Choose another --out."
             raise SettingError(msg)
 
 
+def _files(image: Path | Stack) -> list[Path]:
+    """The files that a scene is read from."""
+    return [image] if isinstance(image, Path) else [product.path for product in image.products]
+
+
 def _predict_all(
-    network: Engine, paths: Sequence[Path], out: Path, settings: dict[str, Any], *, quiet: bool, as_json: bool
+    network: Engine, paths: Sequence[Path | Stack], out: Path, settings: dict[str, Any], *, quiet: bool, as_json: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Predict scene after scene; what fails is reported, and the rest goes on."""
     from dataclasses import asdict
@@ -139,11 +207,11 @@ def _predict_all(
         for path, found in predict_scenes(network, paths, out, **settings, progress=advance):
             advance(0, path.name)
             if isinstance(found, Exception):
-                failed.append({"scene": path, "reason": str(found)})
+                failed.append({"scene": str(path), "reason": str(found)})
                 complain(f"error: {found}" if path.name in str(found) else f"error: {path.name}: {found}")
                 continue
             doubted += _doubts(network, path, settings["bands"])
-            done.append({"scene": path, **asdict(found), "megapixels": round(sizes[path], 6)})
+            done.append({"scene": str(path), **asdict(found), "megapixels": round(sizes[path], 6)})
             if not as_json:
                 say(_line(done[-1]))
         advance(0, "")
@@ -151,18 +219,19 @@ def _predict_all(
     return done, failed
 
 
-def _megapixels(path: Path) -> float:
+def _megapixels(path: Path | Stack) -> float:
     """Size of a scene by its header; 0 for what can't be opened, which is reported in its turn."""
-    from satmask import SatmaskError, Scene
+    from satmask import SatmaskError
+    from satmask.stack import open_imagery
 
     try:
-        with Scene(path) as scene:
-            return scene.grid.height * scene.grid.width / 1e6
+        with open_imagery(path) as scene:
+            return scene.shape[0] * scene.shape[1] / 1e6
     except SatmaskError:
         return 0.0
 
 
-def _doubts(network: Engine, path: Path, bands: Any) -> list[str]:
+def _doubts(network: Engine, path: Path | Stack, bands: Any) -> list[str]:
     from satmask.fitting import doubts, open_for
 
     with open_for(network.info, path, bands=bands) as scene:
@@ -172,4 +241,4 @@ def _doubts(network: Engine, path: Path, bands: Any) -> list[str]:
 def _line(result: dict[str, Any]) -> str:
     files = [str(result[key]) for key in ("classes", "probabilities", "polygons") if result[key]]
     objects = f"{result['objects']:,} polygons  " if result["polygons"] else ""
-    return f"{result['scene'].name}  {result['megapixels']:.2f} MP  {objects}{' '.join(files)}"
+    return f"{Path(result['scene']).name}  {result['megapixels']:.2f} MP  {objects}{' '.join(files)}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from satmask.cli.options import File, Json, LegendFile, Quiet
+from satmask.cli.options import File, Json, LegendFile, Quiet, RegistrationFile
 
 if TYPE_CHECKING:
     from satmask.recipe import Recipe
@@ -25,6 +25,7 @@ def train(
     ] = None,
     legend: LegendFile = None,
     class_field: Annotated[str | None, typer.Option(help="Column of a vector file that tells the class.")] = None,
+    registration: RegistrationFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
     quiet: Quiet = False,
@@ -32,14 +33,16 @@ def train(
 ) -> None:
     """Train a network.
 
-    Writes model.onnx and report.html into --out. DATA holds images/ with annotation.json, images/ with masks/, or
-    GeoTIFFs with vector files or masks; directly, or under train/ and val/.
+    Writes model.onnx and report.html into --out. DATA holds images/ with annotation.json, images/ with masks/, GeoTIFFs
+    with vector files or masks, directly or under train/ and val/; or what the DSTL competition hands out.
     """
     from satmask import read_dataset, read_legend
-    from satmask.cli.output import calm_tensorflow, complain, say_json
+    from satmask.cli.output import calm_tensorflow, complain, complain_about, say_json
 
     chosen = _recipe(recipe, model, settings or [])
-    dataset = read_dataset(data, legend=read_legend(legend) if legend else None, class_field=class_field)
+    classes = read_legend(legend) if legend else None
+    dataset = read_dataset(data, legend=classes, class_field=class_field, registration=registration)
+    complain_about(problem.what for problem in dataset.problems if problem.kind == "registration")
     with calm_tensorflow():
         from satmask import train as run_training
     run = run_training(dataset, out, chosen, resume=resume, skip_invalid=skip_invalid, quiet=quiet)

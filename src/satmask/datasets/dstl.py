@@ -119,6 +119,15 @@ def read_dstl(
     return tuple(samples), legend, problems
 
 
+def labelled_images(folder: Path) -> set[str]:
+    """Ids of the images that have polygons.
+
+    Raises:
+        DataError: If their table can't be read.
+    """
+    return {image for image, _ in read_table(folder / POLYGONS)}
+
+
 def list_stacks(
     folder: str | Path,
     *,
