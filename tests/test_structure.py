@@ -27,7 +27,7 @@ labels polygons
 datasets
 scoring
 submission survey batches leaks
-inspection
+inspection splitting split_files
 findings inspection_page
 model_file+model_card+engines
 fitting

@@ -13,7 +13,7 @@ import shapely
 from satmask.datasets.dataset import Problem
 from satmask.errors import SatmaskError
 from satmask.fingerprints import Fingerprint, Twin, digest, find_twins, fingerprint, mark_copies
-from satmask.scene import Scene
+from satmask.stack import open_imagery
 from satmask.windows import Window
 
 if TYPE_CHECKING:
@@ -113,12 +113,14 @@ class Bonds:
     Attributes:
         twins: Samples that show the same picture.
         overlaps: Samples that see the same ground: smaller index, larger index, share of the smaller footprint.
-        problems: Samples that couldn't be read, and aren't compared.
+        footprints: Where each sample lies, in degrees; None where unknown.
+        problems: What is wrong with samples that couldn't be read and aren't compared, by index.
     """
 
     twins: tuple[Twin, ...]
     overlaps: tuple[tuple[int, int, float], ...]
-    problems: tuple[Problem, ...]
+    footprints: tuple[BaseGeometry | None, ...]
+    problems: Mapping[int, Problem]
 
 
 def find_leaks(data: Dataset, *, progress: Callable[[int], None] = lambda _: None) -> Leaks:
@@ -154,7 +156,7 @@ def find_leaks(data: Dataset, *, progress: Callable[[int], None] = lambda _: Non
         for *pair, share in found.overlaps
         if owners[pair[0]][0] != owners[pair[1]][0]
     )
-    return Leaks(duplicates, overlaps, _shared_places(data), found.problems)
+    return Leaks(duplicates, overlaps, _shared_places(data), tuple(found.problems.values()))
 
 
 def find_bonds(samples: Sequence[Sample], *, progress: Callable[[int], None] = lambda _: None) -> Bonds:
@@ -180,14 +182,14 @@ def find_bonds(samples: Sequence[Sample], *, progress: Callable[[int], None] = l
         twins = find_twins(prints)
         twins = mark_copies(twins, _digests([samples[index] for index in seen], prints, twins, pool))
     places = [None if isinstance(entry, Problem) else entry[1] for entry in found]
-    problems = tuple(entry for entry in found if isinstance(entry, Problem))
+    problems = {index: entry for index, entry in enumerate(found) if isinstance(entry, Problem)}
     original = [Twin(seen[twin.first], seen[twin.second], twin.symmetry, twin.likeness, twin.exact) for twin in twins]
-    return Bonds(tuple(original), tuple(find_overlaps(places)), problems)
+    return Bonds(tuple(original), tuple(find_overlaps(places)), tuple(places), problems)
 
 
 def _look(sample: Sample) -> tuple[Fingerprint, shapely.Polygon | None]:
     """A sample's fingerprint and footprint, in degrees."""
-    with Scene(sample.image) as scene:
+    with open_imagery(sample.image) as scene:
         pixels = scene.shrunk(SIDE)
         corners = scene.grid.corners_degrees
     whole = fingerprint(pixels.values, pixels.valid)
@@ -206,7 +208,7 @@ def _digests(
 
     def read(index: int) -> bytes | None:
         try:
-            with Scene(samples[index].image) as scene:
+            with open_imagery(samples[index].image) as scene:
                 if scene.shape[0] * scene.shape[1] * len(scene.bands) > WHOLE:
                     return None
                 pixels = scene.read(Window(0, 0, *scene.shape))

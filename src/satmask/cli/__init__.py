@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from satmask import __version__
-from satmask.cli import demo, inspect, masks, polygons, predict, score, submit, train
+from satmask.cli import demo, inspect, masks, polygons, predict, score, split, submit, train
 from satmask.cli.output import complain
 from satmask.errors import SatmaskError, SettingError
 
@@ -27,7 +27,16 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo.demo, inspect.inspect, train.train, predict.predict, polygons.polygons, score.score, submit.submit):
+for verb in (
+    demo.demo,
+    inspect.inspect,
+    split.split,
+    train.train,
+    predict.predict,
+    polygons.polygons,
+    score.score,
+    submit.submit,
+):
     app.command()(verb)
 app.add_typer(masks.masks)
 

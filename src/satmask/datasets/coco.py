@@ -65,6 +65,31 @@ def read_coco(folder: Path, legend: Legend | None = None) -> tuple[tuple[Sample,
     return samples, legend, problems
 
 
+def sound_content(folder: Path, legend: Legend) -> dict[str, Any]:
+    """Read an annotation file as it is, without the images and annotations that `read_coco` can't use.
+
+    Args:
+        folder: Holds `images/` and one of `ANNOTATIONS`.
+        legend: The classes.
+
+    Raises:
+        DataError: If the annotation file isn't COCO's format at all.
+    """
+    content = _load(next(folder / name for name in ANNOTATIONS if (folder / name).is_file()))
+    problems: list[Problem] = []
+    tiles = _tiles(content["images"], folder / "images", problems)
+    sound = []
+    for annotation in _unique(content["annotations"], "Annotation", problems):
+        here: dict[int, list[tuple[int, BaseGeometry]]] = {
+            key: [] for key in (annotation.get("image_id"),) if _whole(key)
+        }
+        _read_annotation(annotation, tiles, legend, here, problems)
+        if any(here.values()):
+            sound.append(annotation)
+    images = [image for image in _unique(content["images"], "Image", []) if image["id"] in tiles]
+    return content | {"images": images, "annotations": sound}
+
+
 def _load(path: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         content = json.loads(path.read_bytes())
