@@ -37,12 +37,15 @@ def spoil(polygons: MultiPolygon, random: np.random.Generator, *, share: float) 
 
 
 def _bow_tie(polygon: Polygon, random: np.random.Generator) -> Polygon:
-    """Exchange two neighbouring points, so that two sides cross."""
+    """Exchange two neighbouring points so that sides cross; the polygon as it is where none do."""
     points = np.asarray(polygon.exterior.coords)[:-1]
-    at = int(random.integers(1, len(points) - 1)) if len(points) > 3 else 0
-    if at:
-        points[[at, at + 1 if at + 1 < len(points) else 0]] = points[[at + 1 if at + 1 < len(points) else 0, at]]
-    return Polygon(points, list(polygon.interiors))
+    for at in random.permutation(len(points)).tolist()[:20]:
+        order = np.arange(len(points))
+        order[[at - 1, at]] = at, order[at - 1]
+        tied = Polygon(points[order], list(polygon.interiors))
+        if not tied.is_valid:
+            return tied
+    return polygon
 
 
 def _spike(polygon: Polygon, random: np.random.Generator) -> Polygon:
