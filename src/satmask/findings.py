@@ -92,7 +92,7 @@ def _leaks(found: Inspection) -> Iterator[Finding]:
     """Images that are there twice, and ground that two splits see."""
     leaks = found.leaks
     split_again = (
-        "Split again with `satmask split`, which keeps together what shows the same: scores are memory otherwise."
+        "Split again with satmask split, which keeps together what shows the same: scores are memory otherwise."
     )
     for pairs, severity, what, advice in (
         (leaks.across, "error", "Pairs of duplicates in two splits", split_again),
@@ -111,7 +111,7 @@ def _leaks(found: Inspection) -> Iterator[Finding]:
     if leaks.places:
         lines = [f"{place.place}: {_listed(f'{count:,} in {split}' for split, count in place.images.items())}" for place in leaks.places]  # fmt: skip
         what = f"Places that several splits have images of, by the images' names: {len(lines):,}."
-        advice = "Hold out whole places, with `satmask split --by place`, unless the names don't tell the place."
+        advice = "Hold out whole places, with satmask split --by place, unless the names don't tell the place."
         yield Finding("warning", "shared place", what, advice, len(lines), tuple(lines))
 
 
@@ -150,7 +150,7 @@ def _images(part: Part) -> Iterator[Finding]:
     span = part.survey.gsd_m
     if span and span[1] > COARSER * span[0]:
         what = f"Ground sampling distances in {part.name} reach from {span[0]:.2g} to {span[1]:.2g} m."
-        advice = "Let windows be scaled to one by `gsd_m` in the recipe, or vary scales in training by `augment.zoom`."
+        advice = "Let windows be scaled to one size of pixel by gsd_m in the recipe, or vary scales in training by augment.zoom."
         yield Finding("note", "resolution", what, advice, len(names))
 
 
@@ -191,7 +191,7 @@ def _bands(part: Part) -> Iterator[Finding]:
     flat = [name for name, width in zip(seen.bands, spread, strict=True) if width <= FLAT * spread.max()]
     if flat and len(flat) < len(spread):
         what = f"{_listed(flat)} hardly var{'y' if len(flat) > 1 else 'ies'} in {part.name}."
-        yield Finding("warning", "flat band", what, "Leave out what tells nothing, by `bands` in the recipe.", len(flat), tuple(flat))  # fmt: skip
+        yield Finding("warning", "flat band", what, "Leave out what tells nothing, by bands in the recipe.", len(flat), tuple(flat))  # fmt: skip
     full = (seen.values >= seen.largest).mean(axis=0)
     burnt = [f"{name}: {share:.0%}" for name, share in zip(seen.bands, full, strict=True) if share > SATURATED]
     if burnt and seen.dtype.kind in "ui":
@@ -214,7 +214,7 @@ def _splits(found: Inspection) -> Iterator[Finding]:
     if set(parts) == {"train"}:
         places = Counter(sample.place for sample in parts["train"].samples)
         what = f"There is no validation split. The names tell of {len(places)} place{'s' * (len(places) != 1)}."
-        yield Finding("note", "no validation", what, "`satmask split` writes one; training holds out places of its own if not.")  # fmt: skip
+        yield Finding("note", "no validation", what, "Nothing: training holds out places by itself. To do it once and for all, use satmask split.")  # fmt: skip
     yield from _unlike(list(parts.values()))
 
 

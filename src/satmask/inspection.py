@@ -17,7 +17,7 @@ from satmask.alignment import combine, measure_shift
 from satmask.errors import SatmaskError
 from satmask.labels import PolygonLabels
 from satmask.leaks import find_leaks
-from satmask.scene import Scene
+from satmask.stack import open_imagery
 from satmask.survey import Survey, survey
 from satmask.windows import Window, cover
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from satmask.labels import Labels
     from satmask.leaks import Leaks
     from satmask.legend import Legend
+    from satmask.scene import Imagery
 
 ALIGNED = 2000  # images of a split whose labels are compared with edges; spread evenly where there are more
 LOOKED_AT = 512  # side of the windows in which they are, in pixels
@@ -246,9 +247,9 @@ def _look_at_all(seen: Survey, progress: Callable[[int], None]) -> tuple[Look, .
         return tuple(pool.map(look, range(len(seen.samples))))
 
 
-def _look(sample: Sample, bands: Sequence[int], *, align: bool) -> Look:
+def _look(sample: Sample, bands: Sequence[int | str], *, align: bool) -> Look:
     labels = sample.labels
-    with Scene(sample.image, bands=bands) as scene:
+    with open_imagery(sample.image, bands=bands) as scene:
         crs = scene.grid.crs
         return Look(
             crs=crs.name if crs else "",
@@ -265,7 +266,7 @@ def _invalid(sample: Sample, labels: PolygonLabels) -> tuple[str, ...]:
     return tuple(f"Polygon of {sample.name!r} is invalid: {reason}." for reason in shapely.is_valid_reason(wrong))
 
 
-def _align(scene: Scene, labels: Labels) -> Alignment | None:
+def _align(scene: Imagery, labels: Labels) -> Alignment | None:
     """Compare labels and edges in the whole of a tile, or in four windows of a scene."""
     found = None
     for window in _spread(*scene.shape):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from satmask.band_sheets import band_sheet
+from satmask.band_sheets import LARGEST, band_sheet, composite
 from satmask.contact import Tile, contact_sheets
 from satmask.data_charts import ClassAreas, band_histograms, class_bars
 from satmask.figures import png_bytes, svg_bytes
 from satmask.report import Page, Picture, Section, Table, render_small
 from satmask.run import write_text
-from satmask.scene import Scene
+from satmask.stack import open_imagery
 from satmask.windows import Window
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SIDE = 512  # of what is shown of an image, in pixels
 EXAMPLES = 8  # lines shown of a finding
-TILES, PAIRS, SHIFTED = 20, 10, 10  # images shown of a split, of duplicates, and of labels that lie off
+TILES, PAIRS, SHIFTED = 16, 8, 8  # images shown of a split, of duplicates, and of labels that lie off
 
 
 def write_inspection(found: Inspection, findings: Sequence[Finding], path: Path) -> None:
@@ -48,23 +48,23 @@ def write_inspection(found: Inspection, findings: Sequence[Finding], path: Path)
     write_text(path, render_small(lambda _: page))
 
 
-def facts(found: Inspection) -> list[list[Value]]:
+def facts(found: Inspection) -> list[list[str]]:
     """What each split holds, in a few lines.
 
     Returns:
-        Rows of cells, the first of them the head: a column a split.
+        Rows of text, the first of them the head: a column a split.
     """
     parts = list(found.parts.values())
     described = [_facts_of(part) for part in parts]
-    rows: list[list[Value]] = [["", *(part.name for part in parts)]]
+    rows = [["", *(part.name for part in parts)]]
     return rows + [[name, *(facts[name] for facts in described)] for name in described[0]]
 
 
-def _facts_of(part: Part) -> dict[str, Value]:
+def _facts_of(part: Part) -> dict[str, str]:
     seen, told = part.survey, part.to_dict()
     crs = [f"{name or 'none'}" for name in told["crs"]]
-    facts: dict[str, Value] = {
-        "images": len(part.samples),
+    facts = {
+        "images": f"{len(part.samples):,}",
         "sizes": _few([f"{size} ({count:,})" for size, count in told["sizes"].items()]),
         "bands": f"{len(seen.bands)}: {', '.join(seen.bands)}" if len(seen.bands) <= 5 else str(len(seen.bands)),
         "type": f"{seen.dtype}, {seen.smallest.min():g} to {seen.largest.max():g}",
@@ -72,7 +72,7 @@ def _facts_of(part: Part) -> dict[str, Value]:
         "pixel size": "unknown" if seen.gsd_m is None else _span(*seen.gsd_m),
         "nodata": f"{told['nodata_share']:.1%}",
         "labelled": f"{told['labelled_share']:.1%}",
-        "places": len(told["places"]),
+        "places": f"{len(told['places']):,}",
     }
     for entry in told["classes"]:
         objects = (
@@ -85,7 +85,7 @@ def _facts_of(part: Part) -> dict[str, Value]:
 def _sections(found: Inspection, findings: Sequence[Finding]) -> Iterator[Section | None]:
     parts = list(found.parts.values())
     head, *rows = facts(found)
-    yield Section("What it holds", tables=[Table([str(cell) for cell in head], rows)])
+    yield Section("What it holds", tables=[Table(head, rows)])
     yield _wrong(findings)
     yield _duplicates(found)
     for part in parts:
@@ -203,19 +203,34 @@ def _bands(found: Inspection) -> Section:
         for band in part.to_dict()["bands"]:
             levels = band["percentiles"]
             known = [band["smallest"], levels["1"], levels["50"], levels["99"], band["largest"]]
-            rows.append([f"{name}: {band['name']}", *known, band["mean"], band["deviation"]])
+            rows.append([f"{name}: {band['name']}", *map(_short, known), band["mean"], band["deviation"]])
     head = ["Band", "Smallest", "1 %", "Median", "99 %", "Largest", "Mean", "Deviation"]
     values = {name: part.survey.values for name, part in parts.items()}
     nodata = {name: part.to_dict()["nodata_share"] for name, part in parts.items()}
     figure = band_histograms(values, names, nodata=nodata)
     pictures = [Picture(svg_bytes(figure), "Histogram of each band")]
-    part = next(iter(parts.values()))
-    index = int(np.argmax(part.survey.class_pixels[:, part.foreground].sum(axis=1)))
-    if len(names) <= 20:
-        tile = _tile(part.samples[index], part)
-        sheet = band_sheet(tile.image, valid=tile.valid, names=names, title=part.samples[index].name)
-        pictures += _photos([sheet], "Every band of one image in grey")
+    if len(names) <= LARGEST:
+        pictures += _one_by_one(next(iter(parts.values())), names)
     return Section("Bands", tables=[Table(head, rows)], pictures=pictures)
+
+
+def _one_by_one(part: Part, names: Sequence[str]) -> list[Picture]:
+    """Every band of the image that shows most classes, and its near infrared as red where there is one."""
+    pixels = part.survey.class_pixels
+    shares = pixels / np.maximum(pixels.sum(axis=1, keepdims=True), 1)
+    sample = part.samples[int(np.argmax((shares * (1 - shares)).sum(axis=1)))]
+    tile = _tile(sample, part)
+    pictures = _photos([band_sheet(tile.image, valid=tile.valid, names=names, title=sample.name)], "Every band in grey")
+    if len(names) > 3:
+        infrared = next((number for number, name in enumerate(names, 1) if "nir" in name.lower()), len(names))
+        figure = composite(tile.image, (infrared, 1, 2), valid=tile.valid, names=names, title=sample.name)
+        pictures += _photos([figure], f"Composite of {names[infrared - 1]}, {names[0]} and {names[1]}")
+    return pictures
+
+
+def _short(value: float) -> float:
+    """Whole numbers as such, so that pixel values of integer images have no decimals."""
+    return int(value) if float(value).is_integer() else value
 
 
 def _tile(sample: Sample, part: Part, *, title: str | None = None, labels: bool = True) -> Tile:
@@ -223,7 +238,7 @@ def _tile(sample: Sample, part: Part, *, title: str | None = None, labels: bool 
     height, width = sample.shape
     tall, wide = min(height, SIDE), min(width, SIDE)
     window = Window((height - tall) // 2, (width - wide) // 2, tall, wide)
-    with Scene(sample.image, bands=part.survey.indexes) as scene:
+    with open_imagery(sample.image, bands=part.survey.indexes) as scene:
         pixels = scene.read(window)
     title = sample.name if title is None else title
     if not labels:

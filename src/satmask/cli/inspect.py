@@ -60,7 +60,7 @@ def _say(found: Inspection, findings: list[Finding]) -> None:
     from satmask.cli.output import say, say_table
     from satmask.inspection_page import facts
 
-    say_table([[str(cell) for cell in row] for row in facts(found)])
+    say_table(facts(found))
     for finding in findings:
         say(f"\n{finding.severity}: {finding.what}")
         for example in finding.examples[:SHOWN]:
