@@ -196,7 +196,7 @@ def read_grid_sizes(path: str | Path) -> dict[str, GridSize]:
         DataError: If the table can't be read, a number is none, or an image occurs twice.
     """
     sizes: dict[str, GridSize] = {}
-    for number, (image_id, xmax, ymin) in enumerate(_rows(path), start=2):
+    for number, (image_id, xmax, ymin) in enumerate(_rows(path, "Xmax"), start=2):
         if image_id in sizes:
             msg = f"Image must stand in a table of sizes once, got {image_id!r} again in row {number} of {_name(path)}."
             raise DataError(msg)
@@ -221,7 +221,7 @@ def read_table(path: str | Path) -> dict[tuple[str, int], str]:
         DataError: If the table can't be read, a class isn't 1 to 10, or an image and class occur twice.
     """
     found: dict[tuple[str, int], str] = {}
-    for number, (image_id, class_id, text) in enumerate(_rows(path), start=2):
+    for number, (image_id, class_id, text) in enumerate(_rows(path, HEADER[1]), start=2):
         place = f"row {number} of {_name(path)}"
         if class_id not in _CLASS_NAMES:
             msg = f"Class must be 1 to 10, got {class_id[:20]!r} in {place}."
@@ -260,13 +260,14 @@ def write_table(path: str | Path, rows: Mapping[tuple[str, int], str]) -> Path:
     return path
 
 
-def _rows(path: str | Path) -> Iterable[tuple[str, str, str]]:
-    """The rows of a table of three columns, without its header."""
+def _rows(path: str | Path, second: str) -> Iterable[tuple[str, str, str]]:
+    """The rows of a table of three columns, without its header, whose second name is known."""
     # The csv module refuses fields over 131,072 characters, and its limit is one for the whole process.
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, header=0, index_col=False, encoding="utf-8-sig")
+        # Without a header pandas refuses rows that are longer than the first, instead of cutting them.
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, header=None, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         msg = f"Table must be a CSV file of three columns, got {_name(path)!r}: {str(error).strip()[:120]}."
         raise DataError(msg) from error
@@ -274,7 +275,10 @@ def _rows(path: str | Path) -> Iterable[tuple[str, str, str]]:
         msg = f"Table must have 3 columns, got {frame.shape[1]} in {_name(path)}."
         raise DataError(msg)
     columns = [frame.iloc[:, column].tolist() for column in range(3)]
-    return zip(*columns, strict=True)
+    if columns[1][0].strip().lower() != second.lower():
+        msg = f"Table must begin with a header whose second name is {second}, got {columns[1][0][:20]!r} in "
+        raise DataError(msg + f"{_name(path)}.")
+    return zip(*(column[1:] for column in columns), strict=True)
 
 
 def _name(path: str | Path) -> str:
