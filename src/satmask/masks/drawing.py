@@ -150,7 +150,8 @@ def _draw(
 ) -> np.ndarray:
     channels = draw_order(legend, order)
     ordered = Legend(tuple(legend.classes[channel] for channel in channels), exclusive=legend.exclusive)
-    picture = overlay(rgb, masks[..., channels], ordered, alpha=alpha, outline=False)
+    # What was read band by band is laid out so in memory, which OpenCV cannot draw on.
+    picture = np.ascontiguousarray(overlay(rgb, masks[..., channels], ordered, alpha=alpha, outline=False))
     thick = line_width(rgb.shape) if width is None else width
     settings: dict[str, Any] = {"isClosed": True, "thickness": thick, "lineType": cv2.LINE_AA, "shift": SHIFT}
     for channel in channels if thick and lines else ():

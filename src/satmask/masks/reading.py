@@ -149,9 +149,10 @@ def _read_csv(path: Path, legend: Legend | None) -> tuple[list[CodedTile], Legen
         msg = f"Codes must be a CSV table, got {str(error).strip()!r:.160} in {path.name}."
         raise DataError(msg) from error
     columns = {role: next((c for c in table if str(c).strip().lower() in names), None) for role, names in NAMES.items()}
-    if columns["image"] is None or columns["code"] is None:
+    wanted = ["image", "code", *(["class"] if legend and len(legend) > 1 else [])]
+    if any(columns[role] is None for role in wanted):
         found = ", ".join(map(str, table.columns))
-        msg = f"Table of codes must have the columns image and code, got {found:.200} in {path.name}."
+        msg = f"Table of codes must have the columns {', '.join(wanted)}, got {found:.200} in {path.name}."
         raise DataError(msg)
     names = table[columns["image"]].tolist()
     codes = table[columns["code"]].tolist()
