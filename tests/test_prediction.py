@@ -7,10 +7,12 @@ import rasterio
 from affine import Affine
 from rasterio.control import GroundControlPoint
 
+from satmask.decisions import Decision, Merge
 from satmask.engines import open_engine
 from satmask.errors import ModelError, SceneError, SettingError
 from satmask.fitting import doubts, open_for
 from satmask.legend import Legend
+from satmask.masks import flatten
 from satmask.model_file import BandInfo, ModelInfo, export
 from satmask.models import build, measure_reach
 from satmask.prediction import (
@@ -326,3 +328,43 @@ def test_polygons_carry_true_area_and_mean_probability(engine, tmp_path):
     assert weighted == pytest.approx(probability[inside].mean(), rel=1e-4)
     # At 60° north web mercator stretches areas by four.
     assert frame["area_m2"].sum() < 0.3 * frame.area.sum()
+
+
+@pytest.fixture(scope="module")
+def overlapping(tmp_path_factory):
+    """A network of three classes that overlap."""
+    legend = Legend.of(["river", "pond", "house"])
+    return open_engine(export_network(tmp_path_factory.mktemp("model"), "unet", legend=legend))
+
+
+def test_rasters_and_polygons_hold_the_decision(overlapping, tmp_path):
+    legend = overlapping.info.legend
+    path = write(tmp_path / "scene.tif", noise(90, 121), **UTM)
+    with open_for(overlapping.info, path) as scene:
+        said, gsd_m = predict_array(overlapping, scene)[0], scene.grid.gsd_m
+    limits = tuple(np.quantile(said, 0.5, axis=(0, 1)).tolist())
+    for number, (px, m2) in enumerate([((0, 0, 0), (0, 0, 0)), ((30, 0, 9), (0, 20 * gsd_m**2, 0))]):
+        decision = Decision(legend, limits, px, m2, (Merge("river", ("pond", "house")),))
+        masks = decision.masks(said, gsd_m=gsd_m)
+        out = predict_scene(overlapping, path, tmp_path / str(number), decision=decision, size=80)
+        with rasterio.open(out.classes) as file:
+            np.testing.assert_array_equal(file.read(1), flatten(masks, legend))
+        with rasterio.open(out.probabilities) as file:
+            assert Decision.from_tags(file.tags(), legend) == decision
+        frame = geopandas.read_file(out.polygons)
+        assert frame.groupby("class_id")["area_px"].sum().to_dict() == dict(
+            zip(legend.ids, masks.sum(axis=(0, 1)).tolist(), strict=True)
+        )
+
+
+def test_exclusive_classes_lose_small_polygons(tmp_path):
+    legend = Legend.of(["ground", "house", "road"], exclusive=True)
+    engine = open_engine(export_network(tmp_path, "unet", legend=legend))
+    path = write(tmp_path / "scene.tif", noise(60, 70), **UTM)
+    every, large = (
+        geopandas.read_file(predict_scene(engine, path, tmp_path / "out", decision=decision).polygons)
+        for decision in (None, Decision(legend, min_area_px=(12, 0, 3)))
+    )
+    wanted = every[every["area_px"] >= every["class_id"].map({0: 12, 1: 0, 2: 3})]
+    assert len(large) < len(every)
+    assert large["area_px"].tolist() == wanted["area_px"].tolist()

@@ -19,6 +19,8 @@ import numpy as np
 from satmask.errors import SettingError
 from satmask.legend import Legend
 
+TAG = "DECISION"
+
 
 @dataclass(frozen=True)
 class Merge:
@@ -124,6 +126,39 @@ class Decision:
             for at, name in enumerate(self.legend.names)
         ]
         return {"class": classes, "merge": [{"where": rule.where, "clears": list(rule.clears)} for rule in self.merges]}
+
+    def tags(self) -> dict[str, str]:
+        """What a raster says of how its classes were decided."""
+        return {TAG: json.dumps(self.to_dict(), ensure_ascii=False)}
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str], legend: Legend) -> Decision:
+        """Read what `tags` wrote, or the thresholds `THRESHOLD_<id>`; 0.5 where nothing is said.
+
+        Raises:
+            SettingError: If the tags don't fit the classes.
+        """
+        try:
+            limits = [float(tags.get(f"THRESHOLD_{id_}", 0.5)) for id_ in legend.ids]
+            return cls(legend, thresholds=tuple(limits)).updated(json.loads(tags.get(TAG, "{}")))
+        except (ValueError, AttributeError) as error:
+            msg = f"Raster's tags must say how to decide {', '.join(legend.names)}, got {str(error)!r:.120}."
+            raise SettingError(msg) from error
+
+    def with_thresholds(self, thresholds: Sequence[float] | None) -> Decision:
+        """The same decision with other thresholds: one for each class, or one for all; itself without any.
+
+        Raises:
+            SettingError: If their number or size is wrong.
+        """
+        if not thresholds:
+            return self
+        count = len(self.legend)
+        given = tuple(thresholds) * count if len(thresholds) == 1 else tuple(thresholds)
+        if len(given) != count or not all(0 <= value <= 1 for value in given):
+            msg = f"Thresholds must be 1 or {count} numbers from 0 to 1, got {', '.join(map(str, thresholds))}."
+            raise SettingError(msg)
+        return Decision(self.legend, given, self.min_area_px, self.min_area_m2, self.merges)
 
     def updated(self, content: Mapping[str, Any]) -> Decision:
         """The same decision with some of its numbers, and its rules where there are new ones, replaced.

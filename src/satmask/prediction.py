@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from satmask import __version__
+from satmask.decisions import merge
 from satmask.errors import SatmaskError, SettingError
 from satmask.fitting import open_for
+from satmask.masks import flatten
 from satmask.polygons import find_polygons, write_polygons
 from satmask.rasters import RasterKind, RasterWriter, legend_tags
 from satmask.stack import SUFFIX, Stack, open_imagery
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     import geopandas
 
+    from satmask.decisions import Decision
     from satmask.engines import Engine
     from satmask.legend import Legend
     from satmask.model_file import ModelInfo
@@ -228,6 +231,7 @@ def predict_scene(
     symmetries: Symmetries = "none",
     mean: Mean = "geometric",
     thresholds: Sequence[float] | None = None,
+    decision: Decision | None = None,
     probabilities: bool = True,
     polygons: bool | None = None,
     progress: Callable[[float], None] = lambda _: None,
@@ -242,7 +246,9 @@ def predict_scene(
         size: Side of a window at most, in pixels.
         symmetries: Ways in which the network sees the scene, see `walk`.
         mean: How what it says is joined.
-        thresholds: One for each class, or one for all; those of the model file by default.
+        thresholds: One for each class, or one for all; those of the decision by default.
+        decision: How probabilities become classes; as the model file says by default. Smallest areas of classes that
+            overlap need all masks of the scene in memory.
         probabilities: Whether to keep them.
         polygons: Whether to write polygons; by default where the scene has a CRS.
         progress: Called with the megapixels of each piece.
@@ -255,21 +261,22 @@ def predict_scene(
         ModelError: If the scene doesn't fit the model.
     """
     info, out, stem = engine.info, Path(out), stem_of(image)
-    legend = info.legend
-    limits = check_thresholds(thresholds, info)
+    decision = (decision or info.decision).with_thresholds(thresholds)
     out.mkdir(parents=True, exist_ok=True)
     names = {kind: out / f"{stem}.{kind}.tif" for kind in ("classes", "probabilities")}
     with contextlib.ExitStack() as stack:
         scene = stack.enter_context(open_for(info, image, bands=bands))
-        kept = stack.enter_context(RasterWriter(names["probabilities"], scene, _probability_kind(legend, limits)))
-        decided = stack.enter_context(RasterWriter(names["classes"], scene, _class_kind(legend, limits)))
+        kept = stack.enter_context(RasterWriter(names["probabilities"], scene, _probability_kind(decision)))
+        decided = stack.enter_context(RasterWriter(names["classes"], scene, _class_kind(decision)))
         for piece in walk(engine, scene, size=size, symmetries=symmetries, mean=mean):
             core = piece.tile.core
             kept.write(piece.probabilities, core)
-            decided.write(decide(piece.probabilities, legend, limits), core)
+            decided.write(_classes(piece.probabilities, decision), core)
             progress(core.height * core.width / 1e6)
         wanted = scene.grid.crs is not None if polygons is None else polygons
-        frame = _outline(kept, decided, scene, info, limits) if wanted else None
+        if not (decision.local or decision.legend.exclusive):
+            _decide_whole(kept, decided, scene, decision)
+        frame = _outline(kept, decided, scene, decision) if wanted else None
         # Compression takes one core a raster, and goes on while polygons are written.
         with ThreadPoolExecutor(2) as pool:
             finished = [pool.submit(raster.finish) for raster in (decided, *([kept] if probabilities else []))]
@@ -339,41 +346,53 @@ def check_thresholds(thresholds: Sequence[float] | None, info: ModelInfo) -> tup
     Raises:
         SettingError: If their number or size is wrong.
     """
-    if not thresholds:
-        return info.thresholds
-    count = len(info.legend)
-    given = tuple(thresholds) * count if len(thresholds) == 1 else tuple(thresholds)
-    if len(given) != count or not all(0 <= value <= 1 for value in given):
-        msg = f"Thresholds must be 1 or {count} numbers from 0 to 1, got {', '.join(map(str, thresholds))}."
-        raise SettingError(msg)
-    return given
+    return info.decision.with_thresholds(thresholds).thresholds
 
 
-def _class_kind(legend: Legend, limits: Sequence[float]) -> RasterKind:
+def _class_kind(decision: Decision) -> RasterKind:
+    legend = decision.legend
     colours = legend.colour_table() if legend.dtype == np.uint8 else None
-    return RasterKind(legend.dtype, ("class",), legend.nodata, colours, "mode", _tags(legend, limits))
+    return RasterKind(legend.dtype, ("class",), legend.nodata, colours, "mode", _tags(decision))
 
 
-def _probability_kind(legend: Legend, limits: Sequence[float]) -> RasterKind:
-    names = [f"{entry.name} probability" for entry in legend]
-    return RasterKind(np.dtype(np.float32), names, math.nan, tags=_tags(legend, limits))
+def _probability_kind(decision: Decision) -> RasterKind:
+    names = [f"{entry.name} probability" for entry in decision.legend]
+    return RasterKind(np.dtype(np.float32), names, math.nan, tags=_tags(decision))
 
 
-def _tags(legend: Legend, limits: Sequence[float]) -> dict[str, str]:
-    return {**legend_tags(legend, limits), "SOFTWARE": f"satmask {__version__}"}
+def _tags(decision: Decision) -> dict[str, str]:
+    told = {} if decision.legend.exclusive else decision.tags()
+    return {**legend_tags(decision.legend, decision.thresholds), **told, "SOFTWARE": f"satmask {__version__}"}
 
 
-def _outline(
-    kept: RasterWriter, decided: RasterWriter, scene: Imagery, info: ModelInfo, limits: Sequence[float]
-) -> geopandas.GeoDataFrame:
+def _classes(probabilities: np.ndarray, decision: Decision) -> np.ndarray:
+    """Class ids of a window; smallest areas are left for when all of the scene is known."""
+    legend = decision.legend
+    if not decision.merges:
+        return decide(probabilities, legend, decision.thresholds)
+    masks = merge(probabilities >= np.asarray(decision.thresholds, np.float32), legend, decision.merges)
+    return _painted(masks, np.isnan(probabilities[..., 0]), legend)
+
+
+def _painted(masks: np.ndarray, unknown: np.ndarray, legend: Legend) -> np.ndarray:
+    return np.where(unknown, np.asarray(legend.nodata, legend.dtype), flatten(masks, legend))
+
+
+def _decide_whole(kept: RasterWriter, decided: RasterWriter, scene: Imagery, decision: Decision) -> None:
+    """Decide again, now that objects are known in full."""
+    masks = decision.masks(kept.read_bands(), gsd_m=scene.grid.gsd_m)
+    unknown = np.isnan(next(kept.read_bands()))
+    decided.write(_painted(masks, unknown, decision.legend), Window(0, 0, *scene.shape))
+
+
+def _outline(kept: RasterWriter, decided: RasterWriter, scene: Imagery, decision: Decision) -> geopandas.GeoDataFrame:
     """Polygons of the drafts, which hold the whole scene."""
-    legend = info.legend
+    legend = decision.legend
     classes = decided.read()[0]
     probabilities = np.moveaxis(kept.read(), 0, -1)
-    if legend.exclusive or len(legend) == 1:
-        masks = classes
-    else:
-        masks = probabilities >= np.asarray(limits, np.float32)
-        masks &= (classes != legend.nodata)[..., None]
-    smallest = dict(zip(legend.ids, info.min_area_m2, strict=True)) if scene.grid.crs else 0.0
-    return find_polygons(masks, scene.grid, legend, probabilities=probabilities, min_area_m2=smallest)
+    alone = legend.exclusive or len(legend) == 1
+    masks = classes if alone else decision.masks(probabilities, gsd_m=scene.grid.gsd_m)
+    frame = find_polygons(masks, scene.grid, legend, probabilities=probabilities)
+    smallest = dict(zip(legend.ids, decision.smallest_px(scene.grid.gsd_m), strict=True))
+    large = frame["area_px"] >= frame["class_id"].map(smallest)
+    return frame[large].reset_index(drop=True) if legend.exclusive else frame

@@ -17,7 +17,7 @@ from satmask.legend import Legend
 from satmask.scene import Imagery, Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from satmask.windows import Window
 
@@ -157,6 +157,13 @@ class RasterWriter:
         self._file.close()
         with rasterio.open(self.draft) as file:
             return np.asarray(file.read())
+
+    def read_bands(self) -> Iterator[np.ndarray]:
+        """Read back everything written so far, one band `(height, width)` after the other."""
+        self._file.close()
+        with rasterio.open(self.draft) as file:
+            for index in file.indexes:
+                yield np.asarray(file.read(index))
 
     def finish(self) -> Path:
         """Compress, add overviews, and give the file its name."""

@@ -135,7 +135,13 @@ def run(
 
     Returns:
         Probabilities of the core, float32, `(height, width, classes)`.
+
+    Raises:
+        SettingError: If there is no such mean.
     """
+    if mean not in ("geometric", "arithmetic"):
+        msg = f"Mean must be geometric or arithmetic, got {mean!r}."
+        raise SettingError(msg)
     said = _see(network, read, places, core)
     if len(places) == 1:
         return np.ascontiguousarray(next(said))

@@ -14,6 +14,7 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the results
 LegendFile: TypeAlias = Annotated[Path | None, typer.Option("--legend", **File, help="Classes, from TOML or JSON.")]
 RegistrationFile: TypeAlias = Annotated[Path | None, typer.Option("--registration", **File, help="Shifts of DSTL products, if not in DATA.")]  # fmt: skip
 Thresholds: TypeAlias = Annotated[str | None, typer.Option("--threshold", metavar="X[,Y…]", help="Probability from which a pixel has a class; one, or one a class.")]  # fmt: skip
+DecisionFile: TypeAlias = Annotated[Path | None, typer.Option("--decision", **File, help="Thresholds, smallest areas and merging rules, from TOML or JSON.")]  # fmt: skip
 
 
 def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from satmask.cli.options import Json, Quiet, RegistrationFile, Thresholds
+from satmask.cli.options import DecisionFile, Json, Quiet, RegistrationFile, Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,10 @@ def predict(
     window: Annotated[int | None, typer.Option(help="Side of a window at most, in pixels.")] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads; all by default.")] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or keras.")] = "auto",
+    symmetries: Annotated[str, typer.Option(help="none, flips or all: ways of seeing whose mean is taken.")] = "none",
+    mean: Annotated[str, typer.Option(help="geometric or arithmetic mean of these.")] = "geometric",
     threshold: Thresholds = None,
+    decision: DecisionFile = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Only scenes named so, such as 6120_*; repeatable.")
     ] = None,
@@ -51,18 +54,25 @@ def predict(
     from satmask import open_engine
     from satmask.cli import options
     from satmask.cli.output import calm_tensorflow, complain, say_json
+    from satmask.decisions import read_decision
     from satmask.prediction import check_thresholds
+    from satmask.symmetry import ways
 
     paths = choose_scenes(find_scenes(scenes, labelled=labelled, registration=registration), only)
     limits = options.numbers(threshold, "--threshold")
     with calm_tensorflow():
         network = open_engine(find_model(model), engine=engine, threads=threads)  # type: ignore[arg-type]  # it checks
     check_thresholds(limits, network.info)
+    if (times := len(ways(symmetries))) > 1:  # type: ignore[arg-type]  # it checks
+        complain(f"note: --symmetries {symmetries} runs the network {times} times.")
     refuse_overwriting(paths, out)
     settings = {
         "bands": options.bands(bands),
         "size": window,
+        "symmetries": symmetries,
+        "mean": mean,
         "thresholds": limits,
+        "decision": read_decision(decision, network.info.decision) if decision else None,
         "probabilities": not no_probabilities,
         "polygons": polygons,
     }
