@@ -227,11 +227,25 @@ def test_a_best_shift_at_the_rim_is_not_believed():
     assert not peak_at(0, 2).is_shifted
 
 
+def test_a_best_shift_with_a_rival_is_not_believed():
+    """Rows of equal houses fit as well one house further."""
+    both = peak_at(1, 2, 10.0) + peak_at(6, 6, 9.5)
+    assert both.significance > 4
+    assert both.rival == 0.95
+    assert not both.is_shifted
+    assert (peak_at(1, 2, 10.0) + peak_at(6, 6, 8.0)).is_shifted
+
+
 def test_the_rule_asks_for_significance_and_length():
     assert peak_at(2, 2, 4.1).is_shifted
     assert not peak_at(2, 2, 3.9).is_shifted
     assert not peak_at(4, 5).is_shifted
     assert peak_at(2, 2).gain == 0.1
+
+
+@pytest.mark.parametrize(("height", "verdict"), [(3.5, "aligned"), (2.5, "can't tell")])
+def test_labels_are_aligned_only_if_far_shifts_are_clearly_worse(height, verdict):
+    assert peak_at(4, 4, height).verdict == verdict
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.float64, np.bool_])

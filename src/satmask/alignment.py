@@ -27,6 +27,7 @@ FAR, MIN_CONTRAST = (
     4.0,
     3.0,
 )  # in pixels and standard errors: most shifts this far are this much worse if labels are aligned
+MAX_RIVAL = 0.9  # of the best gain: where one as good lies elsewhere, such as a house further, nobody can tell
 
 _BLUR = (7, 7), 1.0  # kernel and deviation of the smoothing of images before gradients are taken
 _SOFTEN = (5, 5), 0.7  # the same of labels, so that boundaries that are stairs have a direction
@@ -128,21 +129,34 @@ class Alignment:
         return float(self._significances[self._peak])
 
     @property
+    def rival(self) -> float:
+        """The largest gain 4 pixels or more away from the best shift, as a share of the best; 1 if there is no best."""
+        row, column = (place - self.max_shift for place in self._peak)
+        away = self._gains[self._distances(row, column) >= FAR]
+        return max(float(away.max(initial=0.0)) / best, 0.0) if (best := float(self._gains[self._peak])) > 0 else 1.0
+
+    def _distances(self, row: int, column: int) -> np.ndarray:
+        """Distance of each shift tried from another one, in pixels."""
+        steps = np.arange(-self.max_shift, self.max_shift + 1)
+        return np.asarray(np.hypot(steps[:, None] - row, steps - column))
+
+    @property
     def is_shifted(self) -> bool:
         """Whether labels should be moved: the gain is 4 standard errors or more, the shift at least 1.5 pixels.
 
-        A best shift at the rim of what was tried is no peak, and isn't believed.
+        A best shift at the rim of what was tried is no peak, and isn't believed; nor is one with a rival: 4 pixels or more
+        away, and nearly as good.
         """
         rim = {0, 2 * self.max_shift}
-        return self.significance >= MIN_SIGNIFICANCE and self.shift >= MIN_SHIFT and not rim & {*self._peak}
+        clear = self.significance >= MIN_SIGNIFICANCE and self.rival <= MAX_RIVAL
+        return clear and self.shift >= MIN_SHIFT and not rim & {*self._peak}
 
     @property
     def verdict(self) -> Literal["shifted", "aligned", "can't tell"]:
         """`"shifted"` as `is_shifted` says; `"aligned"` if the best is near and most far shifts are clearly worse."""
         if self.is_shifted:
             return "shifted"
-        steps = np.arange(-self.max_shift, self.max_shift + 1)
-        far = self._significances[np.hypot(*np.meshgrid(steps, steps)) >= FAR]
+        far = self._significances[self._distances(0, 0) >= FAR]
         worse = self.shift < MIN_SHIFT and len(far) > 0 and float(np.median(far)) <= -MIN_CONTRAST
         return "aligned" if worse else "can't tell"
 
@@ -332,7 +346,9 @@ def _votes(boundary: np.ndarray, edges: np.ndarray, max_shift: int) -> Iterator[
     for first in range(0, len(rows), _AT_ONCE):
         chosen = slice(None), rows[first : first + _AT_ONCE], columns[first : first + _AT_ONCE]
         spectra = np.fft.rfft2(blocks[chosen], s=shape).conj() * np.fft.rfft2(around[chosen], s=shape)
-        yield np.fft.irfft2(spectra.sum(axis=0), s=shape)[:, : 2 * max_shift + 1, : 2 * max_shift + 1]
+        # The inverse, column by column and then only of the rows that are wanted.
+        strips = np.fft.ifft(spectra.sum(axis=0), axis=1)[:, : 2 * max_shift + 1]
+        yield np.fft.irfft(strips, n=shape[1])[..., : 2 * max_shift + 1]
 
 
 def _occupied(boundary: np.ndarray, down: int, right: int) -> np.ndarray:
