@@ -103,6 +103,24 @@ def test_scores_are_those_of_scikit_learn(buildings):
     assert 0.02 < total["iou"] < 0.98
 
 
+def test_scores_at_every_threshold_are_those_of_scikit_learn(buildings):
+    run, _, held, scores = buildings
+    truths, said = [], []
+    for sample in held.samples:
+        probabilities, valid = predict(run, held, sample)
+        truth = sample.labels.read(Window(0, 0, *sample.shape))
+        truths.append(truth.classes[truth.labelled & valid].ravel() != 0)
+        said.append(probabilities[truth.labelled & valid].ravel())
+    truth, said = np.concatenate(truths), np.concatenate(said)
+    told = scores["probabilities"]["classes"][0]
+    assert told["average_precision"] == pytest.approx(metrics.average_precision_score(truth, said), abs=2e-3)
+    assert told["thresholds"][6]["recall"] == metrics.recall_score(truth, said >= np.float32(0.7))
+    assert told["thresholds"][4]["precision"] == scores["total"]["classes"][0]["precision"]
+    assert sum(row["pixels"] for row in told["reliability"]) == scores["total"]["pixels"]
+    page = (run.folder / "report.html").read_text()
+    assert f"average precision {told['average_precision']:.3f}" in page.lower()
+
+
 def test_samples_and_places_add_up_to_the_total(buildings):
     scores = buildings[3]
     for part in ("samples", "places"):

@@ -70,3 +70,14 @@ def test_counts_of_nothing_are_drawn():
     counts = ThresholdCounts.empty(Legend.of(["a"]))
     assert "no pixels" in [text.get_text() for text in reliability_curve(counts).axes[0].texts]
     assert "no pixels in truth" in [text.get_text() for text in precision_recall(counts).axes[0].texts]
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_the_best_f1_is_written_wherever_the_curve_goes(count):
+    random = np.random.default_rng(count)
+    legend = Legend.of([f"class {at}" for at in range(count)])
+    truth = random.random((3000, count)) < np.linspace(0.9, 0.02, count)
+    scores = random.normal(0, 1, truth.shape) + np.where(truth, 1, -1) * np.linspace(-1, 2.5, count)
+    figure = precision_recall(count_thresholds(1 / (1 + np.exp(-scores)), truth, legend))
+    panels = [axis for axis in figure.axes if axis.get_visible()]
+    assert [sum(text.get_text().startswith("F1") for text in axis.texts) for axis in panels] == [1] * count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from satmask.scoring.thresholds import Reliability, ThresholdCounts, ThresholdCurve
 
 MARKED = tuple(range(100, 1000, 100))  # positions of the thresholds 0.1 to 0.9
+_Box = tuple[float, float, float, float]  # left, low, right, high
 CASING = "#3b4148"  # rim of marks, so that pale colours of a legend show on white
 
 
@@ -44,10 +46,13 @@ def precision_recall(counts: ThresholdCounts, *, title: str = "") -> Figure:
         heading = f"average precision {_number(curve.average_precision)}"
         _frame(axis, names[channel], heading, single=len(names) == 1)
         _equal_f1(axis)
-        _draw_curve(axis, curve, colours[channel], room=_side(names) * 58)
+        _draw_curve(axis, curve, colours[channel])
         _label(axes, channel, len(names), x="Recall", y="Precision")
     note = "Dots: thresholds 0.1 to 0.9. Diamond: best F1. Grey lines: equal F1."
     figure.supxlabel(note, fontsize=TINY + 0.5, color=INK)
+    figure.draw_without_rendering()  # how large panels are is known only now
+    for channel, axis in enumerate(axes[: len(names)]):
+        _note_thresholds(axis, counts.curve(channel))
     return figure
 
 
@@ -138,41 +143,74 @@ def _equal_f1(axis: Axes) -> None:
         axis.plot(recall[shown], precision[shown], color=GRID, linewidth=0.8, zorder=1)
 
 
-def _draw_curve(axis: Axes, curve: ThresholdCurve, colour: str, *, room: float) -> None:
-    """The curve, its marked thresholds, and the best F1; `room` is the side of the panel in points."""
+def _draw_curve(axis: Axes, curve: ThresholdCurve, colour: str) -> None:
+    """The curve, its marked thresholds, and the best F1."""
     if math.isnan(curve.average_precision):
         axis.text(0.5, 0.5, "no pixels in truth", ha="center", va="center", fontsize=SMALL, color=INK)
         return
     axis.plot(curve.recall, curve.precision, color=CASING, linewidth=2.6, zorder=2, solid_capstyle="round")
     axis.plot(curve.recall, curve.precision, color=colour, linewidth=1.7, zorder=3, solid_capstyle="round")
-    best = curve.best
-    taken = [np.array([curve.recall[best], curve.precision[best]])]
-    text = f"F1 {curve.f1[best]:.3f} at {curve.thresholds[best]:.3g}"
-    left = curve.recall[best] > 0.45
-    axis.plot(*taken[0], marker="D", markersize=7, color=colour, markeredgecolor=INK, zorder=5, clip_on=False)
-    low = curve.precision[best] > 0.5
-    _note(axis, text, taken[0], (-8 if left else 8, -13 if low else 12), bold=True)
-    box = taken[0] + np.array([-0.5 if left else 0.5, -0.1 if low else 0.1]) * np.array([110, 110]) / room
+    marks: dict[str, Any] = {"color": "white", "markeredgecolor": CASING, "zorder": 4, "clip_on": False}
+    at = list(MARKED)
+    axis.plot(curve.recall[at], curve.precision[at], linestyle="none", marker="o", markersize=3.6, **marks)
+    best = curve.recall[curve.best], curve.precision[curve.best]
+    axis.plot(*best, marker="D", markersize=7, color=colour, markeredgecolor=INK, zorder=5, clip_on=False)
+
+
+def _note_thresholds(axis: Axes, curve: ThresholdCurve) -> None:
+    """Write the best F1 beside its mark, and as many thresholds beside theirs as find room."""
+    if math.isnan(curve.average_precision):
+        return
+    extent, dpi = axis.get_window_extent(), axis.get_figure(root=True).dpi  # type: ignore[union-attr]  # it has one
+    size = np.array([extent.width, extent.height]) * 72 / dpi  # in points
+    line = np.stack([curve.recall, curve.precision], axis=1) * size
+    line = line[~np.isnan(line).any(axis=1)]
+    best = np.array([curve.recall[curve.best], curve.precision[curve.best]]) * size
+    taken: list[_Box] = [(*(best - 6), *(best + 6))]
+    _note(
+        axis,
+        f"F1 {curve.f1[curve.best]:.3f} at {curve.thresholds[curve.best]:.3g}",
+        best,
+        (taken, line, size),
+        must=True,
+    )
+    last = best
     for at in MARKED:
-        spot = np.array([curve.recall[at], curve.precision[at]])
-        if np.isnan(spot).any():
-            continue
-        axis.plot(*spot, marker="o", markersize=3.6, color="white", markeredgecolor=CASING, zorder=4, clip_on=False)
-        near = min(float(np.linalg.norm(spot - other)) for other in taken) * room
-        covered = (np.abs(spot - box) * room < (62, 16)).all()
-        if near > 22 and not covered:
-            inside = spot.sum() > 1.2
-            _note(axis, f"{curve.thresholds[at]:.1f}", spot, (-6, -8) if inside else (6, 7))
-            taken.append(spot)
+        spot = np.array([curve.recall[at], curve.precision[at]]) * size
+        if np.linalg.norm(spot - last) > 14:  # never true of NaN; closer ones would be taken for one another
+            last = spot
+            _note(axis, f"{curve.thresholds[at]:.1f}", spot, (taken, line, size))
 
 
-def _note(axis: Axes, text: str, spot: Any, offset: tuple[float, float], *, bold: bool = False) -> None:
-    """Write beside a point, on the side that the offset, in points, says."""
+def _note(axis: Axes, text: str, spot: Any, around: tuple[list[_Box], Any, Any], *, must: bool = False) -> None:
+    """Write beside a point where nothing is written yet and least of the curve is covered; all lengths in points."""
+    taken, line, size = around
+    letters = TINY + 0.5
+    wide, tall = len(text) * letters * (0.66 if must else 0.62), letters * 1.3
+    free: list[tuple[int, int, tuple[float, float], _Box]] = []
+    gaps = (8, 22, 40) if must else (4,)
+    sides = ((-1, -1), (1, 1), (1, -1), (-1, 1))
+    for order, (gap, (right, up)) in enumerate(product(gaps, sides)):
+        left, low = spot[0] + right * min(gap, 8) - wide * (right < 0), spot[1] + up * gap - tall * (up < 0)
+        left = min(max(left, 1), size[0] - wide - 1) if must else left
+        box = (left, low, left + wide, low + tall)
+        inside = left >= 1 and low >= 1 and box[2] <= size[0] - 1 and box[3] <= size[1] - 1
+        if inside and not any(_meet(box, other) for other in taken):
+            covered = int(((line >= box[:2]) & (line <= box[2:])).all(axis=1).sum())
+            free.append((covered, order, (left, low), box))
+    free = free if must else [found for found in free if not found[0]]
+    if not free:
+        return
+    covered, _, corner, box = min(free)
+    taken.append(box)
     axis.annotate(
-        text, spot, xytext=offset, textcoords="offset points", fontsize=TINY + 0.5, color=INK,
-        ha="right" if offset[0] < 0 else "left", va="top" if offset[1] < 0 else "bottom",
-        fontweight="bold" if bold else "normal", zorder=6,
+        text, (0, 0), xytext=corner, xycoords="axes fraction", textcoords="offset points", fontsize=letters, color=INK,
+        ha="left", va="bottom", fontweight="bold" if must else "normal", zorder=6, in_layout=False,
     )  # fmt: skip
+
+
+def _meet(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _draw_reliability(axis: Axes, found: Reliability, colour: str) -> None:
