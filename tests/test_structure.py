@@ -17,7 +17,7 @@ ORDER = """
 errors progress
 fingerprints legend windows augment run figures pictures report
 alignment bands decisions symmetry
-grid recipe charts data_charts threshold_charts sheets contact band_sheets maps
+grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps
 losses metrics models
 scene
 stack

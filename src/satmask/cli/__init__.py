@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from satmask import __version__
-from satmask.cli import demo, inspect, masks, polygons, predict, score, split, submit, train
+from satmask.cli import demo, inspect, masks, polygons, predict, register, score, split, submit, train
 from satmask.cli.output import complain
 from satmask.errors import SatmaskError, SettingError
 
@@ -31,6 +31,7 @@ for verb in (
     demo.demo,
     inspect.inspect,
     split.split,
+    register.register,
     train.train,
     predict.predict,
     polygons.polygons,

@@ -7,7 +7,7 @@ References:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import shapely
 
@@ -131,7 +131,7 @@ def labelled_images(folder: Path) -> set[str]:
 def list_stacks(
     folder: str | Path,
     *,
-    registration: Path | None = None,
+    registration: Path | Literal[False] | None = None,
     problems: list[Problem] | None = None,
     only: Sequence[str] | None = None,
 ) -> dict[str, Stack]:
@@ -139,7 +139,7 @@ def list_stacks(
 
     Args:
         folder: Holds `three_band/` or `sixteen_band/` or both.
-        registration: See `read_dstl`.
+        registration: See `read_dstl`; False leaves products where they are.
         problems: Takes what is wrong.
         only: Ids of the images wanted; by default all.
 
@@ -154,6 +154,8 @@ def list_stacks(
     found = {image: stack for image in wanted if (stack := _stack(folder, image))}
     if registration is None and (folder / FILE).is_file():
         registration = folder / FILE
+    if registration is False:
+        return found
     if registration is not None:
         known = read_registrations(registration)
         return {image: _in_register(stack, known.get(image), problems) for image, stack in found.items()}

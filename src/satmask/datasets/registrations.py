@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from satmask.bands import Registration, register
-from satmask.errors import DataError
+from satmask.errors import DataError, SatmaskError
 from satmask.stack import Product, Stack, open_imagery
 from satmask.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
 
@@ -125,3 +125,36 @@ def _registered(entry: Mapping[str, Any]) -> Registered:
     height, width = entry["shape"]
     products = {str(name): Registration.from_dict(one) for name, one in entry["products"].items()}
     return Registered(str(entry["reference"]), (int(height), int(width)), products)
+
+
+def register_all(stacks: Mapping[str, Stack], path: str | Path) -> Iterator[tuple[str, Registered | SatmaskError]]:
+    """Register one stack after the other, and keep what was found after each: a run that is stopped goes on.
+
+    Args:
+        stacks: By image id.
+        path: The file to write; images that it holds already, found on a reference of the same size, are not done again.
+
+    Yields:
+        Each image, with what was found or why that failed.
+
+    Raises:
+        DataError: If the file is there and can't be read.
+    """
+    path = Path(path)
+    found = read_registrations(path) if path.is_file() else {}
+    for name, stack in stacks.items():
+        try:
+            with open_imagery(stack.products[0].path) as scene:
+                shape = scene.shape
+            known = found.get(name)
+            if known is None or not known.fits(stack, shape) or set(known.products) != _others(stack):
+                found[name] = register_stack(stack)
+                write_registrations(path, dict(sorted(found.items())))
+        except SatmaskError as error:
+            yield name, error
+            continue
+        yield name, found[name]
+
+
+def _others(stack: Stack) -> set[str]:
+    return {product.name for product in stack.products[1:]}
