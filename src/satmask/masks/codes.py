@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from satmask.errors import DataError, SettingError
-from satmask.masks.runs import Order, Runs
+from satmask.masks.runs import Order, Runs, down_columns
 
 # A size or a length beyond this is a slip, and would ask for more memory than there is.
 MOST_PX = 2**31
@@ -44,7 +44,13 @@ def encode_coco(mask: np.ndarray, *, compressed: bool = True) -> dict[str, Any]:
         >>> encode_coco(np.array([[0, 1], [0, 1]]), compressed=False)
         {'size': [2, 2], 'counts': [2, 2]}
     """
-    return write_coco(Runs.of(_plane(mask), order="column"), compressed=compressed)[0]
+    plane = _plane(mask)
+    if not compressed or not plane.size:
+        return write_coco(Runs.of(plane, order="column"), compressed=compressed)[0]
+    import hotcoco.mask
+
+    counts = hotcoco.mask.encode(down_columns(plane))["counts"]
+    return {"size": [int(side) for side in plane.shape], "counts": counts.decode("ascii")}
 
 
 def decode_coco(
@@ -160,13 +166,15 @@ def read_coco(codes: Sequence[Mapping[str, Any]], *, names: Sequence[str] | None
         listed = [_listed(code.get("counts"), name) for code, name in zip(codes, names, strict=True)]
         counts, numbers = np.concatenate([*listed, np.zeros(0, np.int64)]), np.array([*map(len, listed)], np.int64)
     owners, places = _owners(numbers)
-    _refuse(counts < 0, owners, names, "have lengths of 0 or more", counts)
+    _refuse(counts < 0, numbers, names, "have lengths of 0 or more", counts)
     ends = np.cumsum(counts)
     firsts = np.cumsum(numbers) - numbers
     before = np.concatenate([np.zeros(1, np.int64), ends])
     filled = before[firsts + numbers] - before[firsts]
     size = shape[0] * shape[1]
-    _refuse(filled != size, np.arange(len(codes)), names, f"fill its {shape[0]} × {shape[1]} = {size} pixels", filled)
+    _refuse(
+        filled != size, np.ones(len(codes), int), names, f"fill its {shape[0]} × {shape[1]} = {size} pixels", filled
+    )
     inside = (places % 2 == 1) & (counts > 0)
     starts = (ends - counts)[inside] - before[firsts][owners[inside]]
     return Runs(starts, counts[inside], np.bincount(owners[inside], minlength=len(codes)), shape, "column")
@@ -208,15 +216,15 @@ def read_kaggle(
     pairs = np.concatenate([*parts, np.zeros(0, np.int64)]).reshape(-1, 2)
     starts, lengths = pairs[:, 0] - 1, pairs[:, 1]
     numbers = np.array([len(part) // 2 for part in parts], np.int64)
-    owners, places = _owners(numbers)
+    _, places = _owners(numbers)
     size = shape[0] * shape[1]
-    _refuse(starts < 0, owners, names, "count pixels from 1", pairs[:, 0])
-    _refuse(lengths < 1, owners, names, "have runs of 1 pixel or more", lengths)
+    _refuse(starts < 0, numbers, names, "count pixels from 1", pairs[:, 0])
+    _refuse(lengths < 1, numbers, names, "have runs of 1 pixel or more", lengths)
     over = (starts >= size) | (lengths > size - np.minimum(starts, size))
-    _refuse(over, owners, names, f"end within its {shape[0]} × {shape[1]} = {size} pixels", pairs)
+    _refuse(over, numbers, names, f"end within its {shape[0]} × {shape[1]} = {size} pixels", pairs)
     early = np.zeros(len(pairs), bool)
     early[1:] = (starts[1:] < (starts + lengths)[:-1]) & (places[1:] > 0)
-    _refuse(early, owners, names, "have its runs sorted and none on top of another", pairs)
+    _refuse(early, numbers, names, "have its runs sorted and none on top of another", pairs)
     return Runs(starts, lengths, numbers, (int(shape[0]), int(shape[1])), order)
 
 
@@ -240,11 +248,15 @@ def _parts(values: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
     return [values[begin:end] for begin, end in pairwise(bounds)]
 
 
-def _refuse(wrong: np.ndarray, owners: np.ndarray, names: Sequence[str], rule: str, values: np.ndarray) -> None:
-    """Name the first code that breaks a rule."""
+def _refuse(wrong: np.ndarray, numbers: np.ndarray, names: Sequence[str], rule: str, values: np.ndarray) -> None:
+    """Name the first code that breaks a rule; each has so many of the values."""
     if wrong.any():
         place = int(np.argmax(wrong))
-        raise _broken(names[int(owners[place])], rule, " ".join(map(str, np.atleast_1d(values[place]).tolist())))
+        raise _broken(
+            names[int(np.searchsorted(np.cumsum(numbers), place, side="right"))],
+            rule,
+            " ".join(map(str, np.atleast_1d(values[place]).tolist())),
+        )
 
 
 def _broken(name: str, rule: str, value: Any) -> DataError:
@@ -324,34 +336,44 @@ def _pack(counts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     values = counts.copy()
     later = np.flatnonzero(places > 2)
     values[later] -= counts[later - 2]
-    limits = [1 << (5 * groups - 1) for groups in range(1, GROUPS)]
     sizes = np.ones(len(values), np.int64)
-    for limit in limits:
-        sizes += (values >= limit) | (values < -limit)
-    which, digits = _owners(sizes)
-    text = (values[which] >> (5 * digits)) & 0x1F
-    text += FIRST + CONTINUES * (digits + 1 < sizes[which])
-    return text.astype(np.uint8), np.cumsum(sizes)[ends - 1]
+    magnitudes = np.where(values < 0, ~values, values)
+    largest = int(magnitudes.max(initial=0))
+    while largest >= (limit := 1 << (5 * int(sizes.max()) - 1)):
+        sizes += magnitudes >= limit
+    text = np.empty(sizes.sum(), np.uint8)
+    stops = np.cumsum(sizes)
+    # A number's first characters carry its last bits. Few numbers have many characters.
+    which = np.arange(len(values))
+    for digit in range(int(sizes.max(initial=0))):
+        which = which[sizes[which] > digit]
+        more = CONTINUES * (digit + 1 < sizes[which])
+        text[stops[which] - sizes[which] + digit] = ((values[which] >> (5 * digit)) & 0x1F) + FIRST + more
+    return text, stops[ends - 1]
 
 
 def _unpack(texts: Sequence[str | bytes], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Counts of COCO's texts, one after the other, and how many each has."""
     raw = [text.encode("utf-8") if isinstance(text, str) else text for text in texts]
     lengths = np.array([len(text) for text in raw], np.int64)
-    codes = np.frombuffer(b"".join(raw), np.uint8).astype(np.int64) - FIRST
-    owners, _ = _owners(lengths)
-    _refuse((codes < 0) | (codes >= 2 * CONTINUES), owners, names, "have characters from 0 to o", codes + FIRST)
-    last = codes & CONTINUES == 0
+    characters = np.frombuffer(b"".join(raw), np.uint8) - np.uint8(FIRST)
+    _refuse(characters >= 2 * CONTINUES, lengths, names, "have characters from 0 to o", characters + np.uint8(FIRST))
+    ends = np.cumsum(lengths)
+    last = characters < CONTINUES
     closed = np.ones(len(raw), bool)
-    closed[lengths > 0] = last[np.cumsum(lengths)[lengths > 0] - 1]
-    _refuse(~closed, np.arange(len(raw)), names, "be whole", np.full(len(raw), "a text that breaks off"))
+    closed[lengths > 0] = last[ends[lengths > 0] - 1]
+    _refuse(~closed, np.ones(len(raw), int), names, "be whole", np.full(len(raw), "a text that breaks off"))
     stops = np.flatnonzero(last)
     sizes = np.diff(stops, prepend=-1)
-    _refuse(sizes > GROUPS, owners[stops], names, f"have numbers below {MOST_PX}", np.full(len(stops), "a larger one"))
-    _, digits = _owners(sizes)
-    sums = np.cumsum((codes & 0x1F) << (5 * digits))
-    values = np.diff(sums[stops], prepend=0) - ((codes[stops] & MINUS != 0) * (np.int64(1) << (5 * sizes)))
-    numbers = np.bincount(owners[stops], minlength=len(raw))
+    numbers = np.diff(np.searchsorted(stops, ends), prepend=0)
+    _refuse(sizes > GROUPS, numbers, names, f"have numbers below {MOST_PX}", sizes)
+    values = np.zeros(len(stops), np.int64)
+    which = np.arange(len(stops))
+    for digit in range(int(sizes.max(initial=0))):
+        which = which[sizes[which] > digit]
+        bits = characters[stops[which] - sizes[which] + 1 + digit].astype(np.int64)
+        values[which] |= (bits & 0x1F) << (5 * digit)
+    values -= (characters[stops] & MINUS != 0) * (np.int64(1) << (5 * sizes))
     return _chained(values, numbers), numbers
 
 
