@@ -8,7 +8,7 @@ import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
 from satmask.cli import main
-from satmask.datasets.dstl_classes import LEGEND
+from satmask.datasets.dstl import LEGEND
 from satmask.datasets.wkt import EMPTY, write_table, write_wkt
 from satmask.errors import DataError, SettingError
 from satmask.legend import Legend
@@ -137,7 +137,7 @@ def test_the_command_prints_classes_groups_and_json(tmp_path, capsys):
     said = table(tmp_path / "said.csv", {("6010_1_2", 1): box, ("6040_1_0", 1): shapely.box(0, 0, 1, 2)})
     assert main(["score", str(said), str(truth), "--by", "^(6[0-9]+)"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["buildings", "0.7500", "1.0000", "0.7500", "0.750"] in lines
+    assert ["Buildings", "0.7500", "1.0000", "0.7500", "0.750"] in lines
     assert ["6040", "0.5000"] in lines
     assert main(["score", str(said), str(truth), "--json"]) == 0
     content = json.loads(capsys.readouterr().out)["dstl"]

@@ -18,7 +18,7 @@ def score_tables(
     """Score a submission and print what came out; says whether all of it could be scored."""
     from satmask import read_legend
     from satmask.cli.output import complain_about, say_json
-    from satmask.datasets.dstl_classes import LEGEND
+    from satmask.datasets.dstl import LEGEND
     from satmask.scoring.dstl import score_submission
 
     classes = read_legend(legend) if legend else LEGEND

@@ -1,4 +1,4 @@
-"""Result files for benchmarks: crowdAI's list of detections."""
+"""Result files for benchmarks: crowdAI's list of detections, and DSTL's table of polygons."""
 
 from satmask.submission.crowdai import (
     BUILDING,
@@ -7,5 +7,18 @@ from satmask.submission.crowdai import (
     find_tiles,
     write_crowdai,
 )
+from satmask.submission.dstl import PredictedImage, find_images, mask_to_wkt, write_dstl
+from satmask.submission.tables import check_table
 
-__all__ = ["BUILDING", "PredictedTile", "crowdai_results", "find_tiles", "write_crowdai"]
+__all__ = [
+    "BUILDING",
+    "PredictedImage",
+    "PredictedTile",
+    "check_table",
+    "crowdai_results",
+    "find_images",
+    "find_tiles",
+    "mask_to_wkt",
+    "write_crowdai",
+    "write_dstl",
+]
