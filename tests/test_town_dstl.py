@@ -192,6 +192,15 @@ def test_shapes_of_a_place_are_valid_and_in_view(theme):
     assert all(room.covers(shapes) for shapes in masks.values() if not shapes.is_empty)
 
 
+def test_bridges_are_road_and_not_water():
+    view = shapely.box(20, 20, 113, 107)
+    plan = plan_place(view, theme=THEMES[2], seed=1)
+    assert plan.roads.intersection(plan.water).intersection(view).area > 100
+    masks = ten_classes(plan, view)
+    assert masks[3].intersection(masks[7]).area < 0.01
+    assert masks[7].area > 100
+
+
 def test_labels_lie_on_what_they_name(made):
     """On RGB, trees are darker than what is around them, and tracks are brighter, wherever there are many of them."""
     for name in made.labelled:

@@ -100,6 +100,10 @@ def test_we_write_and_geos_reads_the_same():
     assert shapely.from_wkt(text).equals_exact(shape, 0)
 
 
+def test_zero_has_no_sign():
+    assert write_wkt(Polygon([(-1e-12, 0), (1, -0.0), (1, 1)]), 3) == "MULTIPOLYGON (((0 0, 1 0, 1 1, 0 0)))"
+
+
 def test_a_field_of_two_million_characters_is_read_in_time():
     boxes = [shapely.box(x, y, x + 0.123456789, y + 0.987654321) for x in range(240) for y in range(100)]
     text = write_wkt(MultiPolygon(boxes), decimals=12)
