@@ -164,7 +164,7 @@ def draw_tile(tile: Tile, legend: Legend, look: _Look) -> npt.NDArray[np.uint8]:
     factor = enlargement(rgb, SIDE)
     drawn = smooth(rgb, factor)
     if tile.labels is not None:
-        drawn = overlay(drawn, repeat(tile.labels, factor), legend, alpha=0.12)
+        drawn = overlay(drawn, repeat(tile.labels, factor), legend, alpha=0.3 if legend.exclusive else 0.12)
     unknown = _unknown(tile)
     if unknown.any():
         # Half and half: what lies below the hatching is worth seeing, too.
