@@ -270,7 +270,7 @@ def test_a_stack_file_points_at_nothing_outside_its_folder(tmp_path, bad):
     content = {"schema_version": 1, "products": [{"name": "x", "path": bad, "bands": ["red"]}]}
     path = tmp_path / "s.stack.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(SceneError, match="in the folder of its stack file"):
+    with pytest.raises(SceneError, match="must lie in the folder of"):
         Stack.load(path)
 
 
@@ -286,7 +286,7 @@ def test_damaged_stack_files_are_refused(tmp_path, text):
 
 
 def test_products_elsewhere_can_t_be_saved(stack, tmp_path):
-    with pytest.raises(SettingError, match="in the folder of their stack file"):
+    with pytest.raises(SettingError, match="must lie in the folder of"):
         stack.save(tmp_path / "a.stack.json")
     with pytest.raises(SettingError, match="must be called"):
         stack.save(tmp_path / "a.json")

@@ -15,7 +15,7 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress
-fingerprints legend windows augment run figures pictures report
+fingerprints paths legend windows augment run figures pictures report
 alignment bands decisions symmetry
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps
 losses metrics models
@@ -29,7 +29,7 @@ scoring
 submission survey batches leaks
 inspection splitting split_files
 findings inspection_page
-model_file+model_card+engines
+model_file+model_card+engines+assembly
 fitting
 prediction
 validation

@@ -143,7 +143,7 @@ def open_engine(path: str | Path, *, engine: EngineName = "auto", threads: int |
     """Open a model file for running.
 
     Args:
-        path: The model file.
+        path: The model file, or an assembly of several (`satmask.assembly`).
         engine: "onnxruntime", "openvino" or "keras"; "auto" takes ONNX Runtime, which alone gives the same bytes at any
             window size, batch size and number of threads.
         threads: Processor threads to use; all of them where None.
@@ -163,6 +163,10 @@ def open_engine(path: str | Path, *, engine: EngineName = "auto", threads: int |
         msg = f"Threads must be at least 1, got {threads}. Leave it out to use them all."
         raise SettingError(msg)
     path = Path(path)
+    if path.suffix == ".json":
+        from satmask.assembly import open_assembly
+
+        return open_assembly(path, engine=engine, threads=threads)
     info = check(path)
     name = "onnxruntime" if engine == "auto" else engine
     if importlib.util.find_spec(name) is None:

@@ -85,8 +85,11 @@ def predict(
 
 
 def find_model(path: Path) -> Path:
-    """The model file itself, or that of a run folder."""
-    return path / "model.onnx" if path.is_dir() else path
+    """The model file or assembly itself, or that of a run folder."""
+    from satmask.assembly import FILE
+
+    assembly = path / FILE
+    return assembly if assembly.is_file() else path / "model.onnx" if path.is_dir() else path
 
 
 def find_scenes(

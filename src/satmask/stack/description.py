@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from satmask.bands import INDICES, canonical_band, find_index
-from satmask.errors import SceneError, SettingError
+from satmask.errors import DataError, SceneError, SettingError
+from satmask.paths import inner_path, relative_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -209,7 +210,7 @@ class Stack:
         try:
             products = tuple(_from_file(product, path) for product in content.products)
             return cls(path.name.removesuffix(SUFFIX), products, content.placed)
-        except SettingError as error:
+        except (SettingError, DataError) as error:
             raise SceneError(str(error)) from error
 
 
@@ -239,22 +240,12 @@ class _StackFile(BaseModel):
 
 
 def _to_file(product: Product, path: Path) -> _ProductFile:
-    here = Path(os.path.abspath(path)).parent  # noqa: PTH100  # `resolve` would follow links, out of the folder
-    there = Path(os.path.abspath(product.path))  # noqa: PTH100
-    if not there.is_relative_to(here):
-        msg = f"Products must lie in the folder of their stack file or below, got {str(product.path)!r} for {path}."
-        raise SettingError(msg)
     entries: dict[str, Any] = {key: getattr(product, key) for key in _ProductFile.model_fields}
-    return _ProductFile(**entries | {"path": there.relative_to(here).as_posix()})
+    return _ProductFile(**entries | {"path": relative_path(product.path, path)})
 
 
 def _from_file(entry: _ProductFile, path: Path) -> Product:
-    """A product of a stack file; a file that somebody sent mustn't point at files elsewhere."""
-    inner = PurePosixPath(entry.path)
-    if inner.is_absolute() or ".." in inner.parts or "\\" in entry.path or ":" in entry.path:
-        msg = f"Product must lie in the folder of its stack file or below, got {entry.path!r} in {path.name}."
-        raise SceneError(msg)
-    return Product(**entry.model_dump() | {"path": path.parent / inner})
+    return Product(**entry.model_dump() | {"path": inner_path(entry.path, path)})
 
 
 def split_bands(stack: Stack, bands: Sequence[int | str] | None) -> Iterator[str]:
