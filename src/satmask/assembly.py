@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
-from satmask.decisions import Merge
+from satmask.decisions import Decision, Merge
 from satmask.engines import Engine, EngineName, open_engine
 from satmask.errors import DataError, ModelError, SettingError
 from satmask.legend import Legend
@@ -75,6 +75,7 @@ class Assembly(BaseModel):
         if sorted(given) != sorted(self.legend.names) or self.legend.exclusive:
             msg = f"members must give each of the overlapping classes {', '.join(self.legend.names)} once, got {', '.join(given)}"
             raise ValueError(msg)
+        Decision(self.legend, merges=self.merges)  # refuses rules that don't fit the classes
         return self
 
     def save(self, path: str | Path) -> Path:
