@@ -66,6 +66,8 @@ def test_commands_parse_and_their_settings_are_known(text):
         assert verb in ("--help", "-h", "--version")
         return
     command = COMMAND.commands[verb]
+    if hasattr(command, "commands"):  # a verb of several, such as `masks encode`
+        command = command.commands[arguments.pop(0)]
     context = command.context_class(command, info_name=verb)
     values, left, _ = command.make_parser(context).parse_args(arguments)
     assert not left
