@@ -98,11 +98,12 @@ def test_the_black_border_of_a_mosaic_makes_no_twins(tiles, fill):
     assert find_twins([fingerprint(image, ~outside) for image in cut]) == []
 
 
-def test_straight_roads_do_not_make_neighbours_twins():
-    road = np.zeros((100, 100), np.uint8) + 90
-    road[30:34], road[60:64], road[62, ::9] = 250, 250, 20
-    noise = np.random.default_rng(3).normal(0, 6, (2, 100, 100))
-    assert find_twins([fingerprint((road + part).clip(0, 255).astype(np.uint8)) for part in noise]) == []
+def test_a_runway_does_not_make_neighbours_twins(data):
+    """Three tiles along one, with the same lines in the same rows."""
+    folder = data / "mumbai" / "train" / "images"
+    images = [cv2.imread(str(folder / f"tile_3.28_{number}.jpg")) for number in (6, 7, 8)]
+    assert find_twins([fingerprint(image) for image in images]) == []
+    assert len(find_twins([fingerprint(image) for image in (*images, np.rot90(images[1]))])) == 1
 
 
 def test_flat_pictures_are_twins_only_where_all_pixels_are_the_same():

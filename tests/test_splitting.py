@@ -112,6 +112,25 @@ def test_ids_are_kept_where_they_can_be(made, tmp_path):
     assert found[0]["categories"] == content["train"]["categories"]
 
 
+@pytest.mark.parametrize("made", ["coco"], indirect=True)
+def test_ids_that_two_splits_share_are_told_apart(made, tmp_path):
+    path = made / "val" / "annotation.json"
+    content = json.loads(path.read_text())
+    ids = {entry["id"]: number for number, entry in enumerate(content["images"])}
+    content["images"] = [entry | {"id": ids[entry["id"]]} for entry in content["images"]]
+    content["annotations"] = [
+        entry | {"id": number, "image_id": ids[entry["image_id"]]}
+        for number, entry in enumerate(content["annotations"])
+    ]
+    path.write_text(json.dumps(content))
+    train = json.loads((made / "train" / "annotation.json").read_text())
+    assert set(ids.values()) & {entry["id"] for entry in train["images"]}
+    data = read_dataset(made)
+    again = read_dataset(write_split(plan_split(data), tmp_path / "out"))
+    assert again.problems == ()
+    assert everything(again) == everything(data)
+
+
 @pytest.mark.parametrize("made", ["pairs"], indirect=True)
 def test_names_that_two_splits_share_are_told_apart_and_sidecars_come_along(made, tmp_path):
     out = write_split(plan_split(read_dataset(made), val=["d*"]), tmp_path / "out")
