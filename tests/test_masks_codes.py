@@ -149,6 +149,8 @@ def test_no_masks_are_masks_too():
     empty = read_kaggle([], (4, 5))
     assert (len(empty), empty.masks().shape, empty.boxes.shape) == (0, (4, 5, 0), (0, 4))
     assert (write_kaggle(empty), read_coco([]).areas.tolist()) == ([], [])
+    for compressed in (True, False):
+        assert write_coco(read_coco([]), compressed=compressed) == []
 
 
 @pytest.mark.parametrize("order", ["row", "column"])

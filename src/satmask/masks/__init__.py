@@ -7,16 +7,7 @@ Polygons are in pixel coordinates here: x is the column and y the row, counted f
 """
 
 from satmask.masks.classes import areas, boxes, class_masks, draw_order, flatten
-from satmask.masks.codes import (
-    decode_coco,
-    decode_kaggle,
-    encode_coco,
-    encode_kaggle,
-    read_coco,
-    read_kaggle,
-    write_coco,
-    write_kaggle,
-)
+from satmask.masks.coco_codes import decode_coco, encode_coco, read_coco, write_coco
 from satmask.masks.drawing import contours, draw_masks, draw_polygons, line_width
 from satmask.masks.images import (
     UNLABELLED,
@@ -28,6 +19,7 @@ from satmask.masks.images import (
     write_masks,
     write_picture,
 )
+from satmask.masks.kaggle_codes import decode_kaggle, encode_kaggle, read_kaggle, write_kaggle
 from satmask.masks.reading import CodedTile, read_code_file, tile_masks
 from satmask.masks.runs import Order, Runs
 from satmask.masks.tracing import FARTHEST_PX, outlines, polygonise, rasterise

@@ -14,7 +14,9 @@ import numpy as np
 from satmask.errors import DataError
 from satmask.legend import Legend
 from satmask.masks.classes import class_masks
-from satmask.masks.codes import MOST_PX, read_coco, read_kaggle
+from satmask.masks.coco_codes import read_coco
+from satmask.masks.code_parts import MOST_PX
+from satmask.masks.kaggle_codes import read_kaggle
 from satmask.masks.runs import Order
 from satmask.masks.tracing import rasterise
 from satmask.scene import DRIVERS

@@ -14,7 +14,8 @@ import numpy as np
 import shapely
 
 from satmask.legend import Legend
-from satmask.masks.codes import write_coco, write_kaggle
+from satmask.masks.coco_codes import write_coco
+from satmask.masks.kaggle_codes import write_kaggle
 from satmask.masks.runs import Order, Runs
 from satmask.masks.tracing import outlines
 
