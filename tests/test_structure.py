@@ -36,6 +36,7 @@ validation
 run_page
 run_report
 training
+groups
 demo
 cli
 __main__

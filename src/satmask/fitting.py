@@ -100,8 +100,9 @@ def doubts(info: ModelInfo, scene: Imagery) -> list[str]:
     if not values.size:
         return [*found, f"{scene.name} holds nothing but nodata."]
     high = np.percentile(values, 99, axis=0)
-    for name, value, (_, largest) in zip(scene.bands, high, info.value_range, strict=True):
-        if largest > 0 and value < largest / 8:
+    for name, value, (smallest, largest) in zip(scene.bands, high, info.value_range, strict=True):
+        # What can be negative, as an index can, isn't dark near 0.
+        if smallest >= 0 and largest > 0 and value < largest / 8:
             found.append(
                 f"Band {name!r} of {scene.name} is dark: 99 % lie below {value:g}, in training up to {largest:g}."
             )

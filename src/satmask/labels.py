@@ -112,6 +112,35 @@ class PolygonLabels:
             labelled[empty] = False
 
 
+def choose_classes(labels: Labels, legend: Legend) -> Labels:
+    """The same labels with some of their classes only.
+
+    Args:
+        labels: The labels; their classes may overlap.
+        legend: What `labels.legend.subset` gave.
+    """
+    if not isinstance(labels, PolygonLabels):
+        return _SomeLabels(labels, legend)
+    new = {labels.legend.channel(id_): channel for channel, id_ in enumerate(legend.ids)} | {-1: -1}
+    kept = [place for place, channel in enumerate(labels.channels) if channel in new]
+    geometries = [labels.geometries[place] for place in kept]
+    return PolygonLabels(legend, labels.shape, geometries, [new[labels.channels[place]] for place in kept])
+
+
+@dataclass(frozen=True)
+class _SomeLabels:
+    """Some classes of labels whose classes may overlap."""
+
+    labels: Labels
+    legend: Legend
+
+    def read(self, window: Window) -> Truth:
+        """Read the labels of a window."""
+        truth = self.labels.read(window)
+        channels = [self.labels.legend.channel(id_) for id_ in self.legend.ids]
+        return Truth(truth.classes[..., channels], truth.labelled)
+
+
 def draw(shapes: Sequence[BaseGeometry], window: Window, values: Sequence[int] | None = None) -> np.ndarray:
     """Rasterise polygons given in pixel coordinates of the scene over one window, see `masks.rasterise`."""
     moved = shapely.transform(list(shapes), lambda points: points - (window.column, window.row))

@@ -184,6 +184,33 @@ class Legend:
             msg = f"Class id must be one of {', '.join(map(str, self.ids))}, got {id_}."
             raise SettingError(msg) from None
 
+    def subset(self, classes: Sequence[int | str]) -> Legend:
+        """The legend of some of the classes, in this legend's order.
+
+        Args:
+            classes: Ids or names.
+
+        Raises:
+            SettingError: If one isn't there, or the classes exclude each other: what the others cover would then be
+                nothing at all.
+
+        Example:
+            >>> Legend.of(["road", "track", "tree"]).subset(["tree", 1]).names
+            ('road', 'tree')
+        """
+        known: dict[int | str, int] = {id_: id_ for id_ in self.ids}
+        known |= dict(zip(self.names, self.ids, strict=True))
+        for wanted in classes:
+            if wanted not in known:
+                every = ", ".join(f"{entry.id} ({entry.name})" for entry in self)
+                msg = f"Class must be one of {every}, got {wanted!r}."
+                raise SettingError(msg)
+        chosen = {known[wanted] for wanted in classes}
+        if self.exclusive and len(chosen) < len(self):
+            msg = f"Classes that exclude each other must be taken together, got {', '.join(map(str, classes))}."
+            raise SettingError(msg)
+        return Legend(tuple(entry for entry in self if entry.id in chosen), exclusive=self.exclusive)
+
     def colour_table(self) -> dict[int, tuple[int, int, int, int]]:
         """Red, green, blue and alpha of each value of an 8-bit class raster, as GDAL wants them.
 

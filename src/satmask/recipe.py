@@ -91,6 +91,13 @@ class Recipe(Settings):
         default=0.2, description="Where the data has no val split: share held out by place, or patterns of names."
     )
     bands: tuple[int | str, ...] | None = Field(default=None, description="Bands by number from 1 or by name.")
+    classes: tuple[int | str, ...] | None = Field(
+        default=None,
+        description="Classes to train for, by id or name; by default all. They mustn't exclude each other.",
+    )
+    groups: dict[str, tuple[int | str, ...]] | Literal["each"] | None = Field(
+        default=None, description="Classes of several networks that are trained one after the other; each: one a class."
+    )
     gsd_m: tuple[float, float] | None = Field(
         default=None, description="Ground sampling distances, where files don't say."
     )

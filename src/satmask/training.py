@@ -64,7 +64,11 @@ def train(
     """
     run = Run(Path(out))
     recipe = _settle(run, recipe, resume=resume)
+    if recipe.groups:
+        msg = "Recipe of one run must not have groups. Use satmask.groups.train_groups, as `satmask train` does."
+        raise SettingError(msg)
     data.require_sound(skip_invalid=skip_invalid)
+    data = data if recipe.classes is None else data.with_classes(recipe.classes)
     data, split = data.with_validation(recipe.validation)
     with track("Reading", sum(map(len, data.splits.values())), unit="images", quiet=quiet) as advance:
         seen = survey(data.splits["train"], bands=recipe.bands, progress=advance)

@@ -37,7 +37,7 @@ def train(
     with vector files or masks, directly or under train/ and val/; or what the DSTL competition hands out.
     """
     from satmask import read_dataset, read_legend
-    from satmask.cli.output import calm_tensorflow, complain, complain_about, say_json
+    from satmask.cli.output import calm_tensorflow, complain, complain_about, say, say_json
 
     chosen = _recipe(recipe, model, settings or [])
     classes = read_legend(legend) if legend else None
@@ -45,14 +45,25 @@ def train(
     complain_about(problem.what for problem in dataset.problems if problem.kind == "registration")
     with calm_tensorflow():
         from satmask import train as run_training
-    run = run_training(dataset, out, chosen, resume=resume, skip_invalid=skip_invalid, quiet=quiet)
-    if dataset.problems:
-        complain(f"warning: problems in the data, {len(dataset.problems):,} in all: see {run.folder / 'train.log'}.")
-    result = _result(run)
-    if as_json:
-        say_json(result)
+        from satmask.groups import has_groups, train_groups
+    settings_of_run = {"resume": resume, "skip_invalid": skip_invalid, "quiet": quiet}
+    if chosen.groups if chosen else has_groups(out):
+        runs = train_groups(dataset, out, chosen, **settings_of_run)
     else:
+        runs = {"": run_training(dataset, out, chosen, **settings_of_run)}
+    if dataset.problems:
+        log = next(iter(runs.values())).folder / "train.log"
+        complain(f"warning: problems in the data, {len(dataset.problems):,} in all: see {log}.")
+    results = {name: _result(run) for name, run in runs.items()}
+    if as_json:
+        say_json(results[""] if "" in results else {"assembly": out / "assembly.json", "groups": results})
+        return
+    for name, result in results.items():
+        if name:
+            say(f"{name}:")
         _say(result)
+    if "" not in results:
+        say(f"assembly         {out / 'assembly.json'}")
 
 
 def _recipe(path: Path | None, model: str | None, settings: list[str]) -> Recipe | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from satmask.datasets.grouping import choose_groups
 from satmask.errors import DataError, SettingError
+from satmask.labels import choose_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -99,6 +100,22 @@ class Dataset:
         if not self.splits.get("train"):
             msg = f"Data set must hold at least one usable image for training, got none in {self.root}."
             raise DataError(msg)
+
+    def with_classes(self, classes: Sequence[int | str]) -> Dataset:
+        """The same images with some of the classes only.
+
+        Args:
+            classes: Ids or names.
+
+        Raises:
+            SettingError: If one isn't there, or the classes exclude each other.
+        """
+        legend = self.legend.subset(classes)
+        splits = {
+            name: tuple(replace(sample, labels=choose_classes(sample.labels, legend)) for sample in samples)
+            for name, samples in self.splits.items()
+        }
+        return replace(self, legend=legend, splits=splits)
 
     def with_validation(self, held_out: float | Sequence[str]) -> tuple[Dataset, str]:
         """Set places aside for validation, unless the folder already has a `val` split.
