@@ -62,11 +62,12 @@ def decode_coco(
         [[0, 1], [0, 1]]
     """
     entry = code if isinstance(code, Mapping) else {"size": shape, "counts": code}
-    runs = read_coco([entry])
-    if shape is not None and runs.shape != tuple(shape):
-        msg = f"Run-length code must have the size {tuple(shape)}, got {runs.shape}."
+    counts, _, size = _read([entry], ["code 0"])
+    if shape is not None and size != tuple(shape):
+        msg = f"Run-length code must have the size {tuple(shape)}, got {size}."
         raise DataError(msg)
-    return np.asarray(runs.masks()[..., 0])
+    flat = np.repeat(np.arange(len(counts)).astype(np.uint8) & 1, counts)
+    return np.asarray(flat.reshape(size[1], size[0]).T)
 
 
 def write_coco(runs: Runs, *, compressed: bool = True) -> list[dict[str, Any]]:
@@ -110,23 +111,28 @@ def read_coco(codes: Sequence[Mapping[str, Any]], *, names: Sequence[str] | None
             size exactly.
     """
     names = names or [f"code {place}" for place in range(len(codes))]
+    counts, numbers, shape = _read(codes, names)
+    belongs, places = owners(numbers)
+    ends = np.cumsum(counts)
+    inside = (places % 2 == 1) & (counts > 0)
+    # Codes follow each other without a gap, so a code begins where those before it end.
+    starts = (ends - counts)[inside] - belongs[inside] * (shape[0] * shape[1])
+    return Runs(starts, counts[inside], np.bincount(belongs[inside], minlength=len(codes)), shape, "column")
+
+
+def _read(codes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Counts of all codes, one after the other, how many each has, and the size that they fill."""
     shape = _size(codes, names)
     if codes and all(isinstance(code.get("counts"), str | bytes) for code in codes):
         counts, numbers = _unpack([code["counts"] for code in codes], names)
     else:
         listed = [_listed(code.get("counts"), name) for code, name in zip(codes, names, strict=True)]
         counts, numbers = np.concatenate([*listed, np.zeros(0, np.int64)]), np.array([*map(len, listed)], np.int64)
-    belongs, places = owners(numbers)
     refuse(counts < 0, numbers, names, "have lengths of 0 or more", counts)
-    ends = np.cumsum(counts)
-    firsts = np.cumsum(numbers) - numbers
-    before = np.concatenate([np.zeros(1, np.int64), ends])
-    filled = before[firsts + numbers] - before[firsts]
-    size = shape[0] * shape[1]
+    sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])[np.cumsum(numbers)]
+    filled, size = np.diff(sums, prepend=0), shape[0] * shape[1]
     refuse(filled != size, np.ones(len(codes), int), names, f"fill its {shape[0]} × {shape[1]} = {size} pixels", filled)
-    inside = (places % 2 == 1) & (counts > 0)
-    starts = (ends - counts)[inside] - before[firsts][belongs[inside]]
-    return Runs(starts, counts[inside], np.bincount(belongs[inside], minlength=len(codes)), shape, "column")
+    return counts, numbers, shape
 
 
 def _size(codes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[int, int]:
