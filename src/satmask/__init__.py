@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from satmask.errors import SatmaskError as SatmaskError
     from satmask.errors import SceneError as SceneError
     from satmask.errors import SettingError as SettingError
+    from satmask.findings import Finding as Finding
+    from satmask.findings import findings_of as findings_of
     from satmask.grid import Grid as Grid
+    from satmask.inspection import Inspection as Inspection
+    from satmask.inspection import inspect as inspect
     from satmask.legend import Legend as Legend
     from satmask.legend import LegendClass as LegendClass
     from satmask.model_file import ModelInfo as ModelInfo
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from satmask.scoring.pixels import confusion as confusion
     from satmask.scoring.rasters import score_folders as score_folders
     from satmask.scoring.rasters import score_rasters as score_rasters
+    from satmask.split_files import write_split as write_split
+    from satmask.splitting import plan_split as plan_split
     from satmask.submission import write_crowdai as write_crowdai
     from satmask.training import train as train
     from satmask.windows import Window as Window
@@ -50,7 +56,9 @@ _PUBLIC = {
     "satmask.datasets": ("Dataset", "read_dataset", "read_legend"),
     "satmask.engines": ("Engine", "open_engine"),
     "satmask.errors": ("DataError", "InstallError", "ModelError", "SatmaskError", "SceneError", "SettingError"),
+    "satmask.findings": ("Finding", "findings_of"),
     "satmask.grid": ("Grid",),
+    "satmask.inspection": ("Inspection", "inspect"),
     "satmask.legend": ("Legend", "LegendClass"),
     "satmask.model_file": ("ModelInfo", "read_info"),
     "satmask.polygons": ("find_polygons", "write_polygons"),
@@ -62,6 +70,8 @@ _PUBLIC = {
     "satmask.scoring.labels": ("score_labels",),
     "satmask.scoring.pixels": ("Confusion", "confusion"),
     "satmask.scoring.rasters": ("score_folders", "score_rasters"),
+    "satmask.split_files": ("write_split",),
+    "satmask.splitting": ("plan_split",),
     "satmask.submission": ("write_crowdai",),
     "satmask.training": ("train",),
     "satmask.windows": ("Window",),
