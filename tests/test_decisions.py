@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from satmask.decisions import Decision, Merge, drop_small, merge, read_decision
+from satmask.decisions import Decision, Merge, Shape, choose_objects, merge, read_decision
 from satmask.errors import SettingError
 from satmask.legend import Legend
 
@@ -20,7 +20,7 @@ def test_small_groups_are_dropped_as_scipy_counts_them(least):
     mask = noise(1)[..., 0] > 0.55
     labels, count = ndimage.label(mask)
     sizes = ndimage.sum(mask, labels, range(count + 1))
-    assert np.array_equal(drop_small(mask, least), mask & (sizes[labels] >= least))
+    assert np.array_equal(choose_objects(mask, least), mask & (sizes[labels] >= least))
 
 
 def test_thresholds_are_compared_in_float32_and_nan_reaches_none():
@@ -34,6 +34,32 @@ def test_small_objects_go_before_they_can_clear_anything():
     rules = (Merge("river", ("pond",)),)
     assert not Decision(WATER, merges=rules).masks(said)[2, 2, 1]
     assert Decision(WATER, min_area_px=(2, 0, 0), merges=rules).masks(said)[..., 1].all()
+
+
+def test_shapes_keep_what_is_large_slender_or_cut_off():
+    mask = np.zeros((20, 30), bool)
+    mask[2:8, 2:8], mask[10, 2:22], mask[13:16, 13:16], mask[17:20, 25:28] = True, True, True, True
+    kept = {
+        key: choose_objects(mask, 0, Shape("river", **{key: value})) for key, value in
+        (("large_px", 30), ("slender", 10), ("edge_px", 5))
+    }  # fmt: skip
+    assert kept["large_px"].sum() == 36
+    assert kept["slender"].sum() == 20
+    assert kept["edge_px"].sum() == 9
+    all_of_them = choose_objects(mask, 10, Shape("river", 30, 10, 5))
+    assert np.array_equal(all_of_them, kept["large_px"] | kept["slender"])
+
+
+def test_large_water_is_a_river_and_the_rest_a_pond():
+    said = (noise(4, (40, 50, 1)) > 0.45).astype(np.float32)
+    decision = Decision(
+        Legend.of(["river", "pond"]), shapes=(Shape("river", large_px=25),), merges=(Merge("river", ("pond",)),)
+    )
+    masks = decision.masks(np.repeat(said, 2, axis=-1))
+    assert not decision.local
+    assert masks[..., 0].any()
+    assert np.array_equal(masks.sum(axis=-1), said[..., 0])
+    assert np.array_equal(masks[..., 0], choose_objects(said[..., 0] > 0, 25))
 
 
 def test_rules_are_applied_in_order():
@@ -71,12 +97,15 @@ def test_square_metres_count_where_a_pixel_has_a_size():
 def test_a_file_changes_what_it_names(tmp_path):
     path = tmp_path / "decision.toml"
     path.write_text(
-        '[[class]]\nname = "pond"\nthreshold = 0.3\nmin_area_px = 40\n'
+        '[[class]]\nname = "pond"\nthreshold = 0.3\nmin_area_px = 40\nslender = 8\n'
         '[[merge]]\nwhere = "river"\nclears = ["pond", "house"]\n'
     )
     start = Decision(WATER, thresholds=(0.9, 0.9, 0.9))
     found = read_decision(path, start)
-    assert found == Decision(WATER, (0.9, 0.3, 0.9), (0, 40, 0), merges=(Merge("river", ("pond", "house")),))
+    assert found == Decision(
+        WATER, (0.9, 0.3, 0.9), (0, 40, 0), (), (Merge("river", ("pond", "house")),), (Shape("pond", slender=8),)
+    )
+    assert Decision.from_tags(found.tags(), WATER) == found
     assert start.updated(found.to_dict()) == found
 
 
@@ -86,9 +115,10 @@ def test_a_file_changes_what_it_names(tmp_path):
         ('[[class]]\nname = "lake"', "river, pond, house, got 'lake' in d.toml"),
         ('[[class]]\nname = "pond"\nthreshold = 1.5', "thresholds from 0 to 1"),
         ('[[class]]\nname = "pond"\nthreshold = "half"', "a number as threshold, got 'half'"),
-        ('[[class]]\nname = "pond"\nsmallest = 3', "min_area_m2, got 'smallest'"),
+        ('[[class]]\nname = "pond"\nsmallest = 3', "edge_px, got 'smallest'"),
         ('[[merge]]\nwhere = "pond"\nclears = ["pond"]', "other than its own"),
         ('[[merge]]\nclass = "pond"', "must have `where`"),
+        ('[[class]]\nname = "pond"\nlarge_px = -2', "Shape must have"),
         ("class = 3", r"tables \[\[class\]\]"),
         ("thresholds = 3", "got 'thresholds'"),
         ("[[", "must be TOML or JSON"),

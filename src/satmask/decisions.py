@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,24 @@ class Merge:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What groups of pixels of a class must look like: those to which none of the conditions applies are dropped.
+
+    Attributes:
+        name: The class.
+        large_px: Kept from so many pixels.
+        slender: Kept from this slenderness: (width² + height²) / pixels of the group's bounding box and pixels. It is 2 for
+            a square, about the ratio of length to width for a strip, and grows for what winds.
+        edge_px: Kept from so many pixels where it touches the edge of the image, which may cut it off.
+    """
+
+    name: str
+    large_px: float | None = None
+    slender: float | None = None
+    edge_px: float | None = None
+
+
+@dataclass(frozen=True)
 class Decision:
     """How probabilities become classes.
 
@@ -45,6 +63,7 @@ class Decision:
         min_area_px: Pixels from which a group of pixels is kept, for each class; 0 for all where left out.
         min_area_m2: The same on the ground, in square metres; it counts only where a pixel's size is known.
         merges: Rules between classes, in the order in which they are applied; only where classes overlap.
+        shapes: What groups of some classes must look like; only where classes overlap.
 
     Raises:
         SettingError: If there isn't one number a class, one is out of range, or a rule names a class that isn't there.
@@ -62,6 +81,7 @@ class Decision:
     min_area_px: tuple[float, ...] = ()
     min_area_m2: tuple[float, ...] = ()
     merges: tuple[Merge, ...] = ()
+    shapes: tuple[Shape, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in what was left out, and hold the rules of the docstring."""
@@ -73,11 +93,12 @@ class Decision:
                 raise SettingError(msg)
             object.__setattr__(self, name, values)
         _check_merges(self.merges, self.legend)
+        _check_shapes(self.shapes, self.legend)
 
     @property
     def local(self) -> bool:
         """Whether what a pixel gets depends on nothing but its own probabilities, so that windows can be decided apart."""
-        return not any((*self.min_area_px, *self.min_area_m2))
+        return not (any((*self.min_area_px, *self.min_area_m2)) or self.shapes)
 
     def smallest_px(self, gsd_m: float | None = None) -> np.ndarray:
         """Pixels from which a group of each class is kept, float64, `(classes,)`.
@@ -109,9 +130,10 @@ class Decision:
         # As the network's numbers are: in float32, where 0.7 is a little less than 0.7.
         limits = np.asarray(self.thresholds, np.float32)
         try:
+            shapes = {shape.name: shape for shape in self.shapes}
             kept = [
-                drop_small(band >= limit, least)
-                for band, limit, least in zip(probabilities, limits, smallest, strict=True)
+                choose_objects(band >= limit, least, shapes.get(name))
+                for band, limit, least, name in zip(probabilities, limits, smallest, self.legend.names, strict=True)
             ]
         except ValueError as error:
             msg = f"Probabilities must be of {len(self.legend)} classes, got others."
@@ -123,6 +145,7 @@ class Decision:
         classes = [
             {"name": name, "threshold": self.thresholds[at]}
             | {key: getattr(self, key)[at] for key in ("min_area_px", "min_area_m2") if getattr(self, key)[at]}
+            | {key: getattr(shape, key) for shape in self.shapes if shape.name == name for key in _SHAPE}
             for at, name in enumerate(self.legend.names)
         ]
         return {"class": classes, "merge": [{"where": rule.where, "clears": list(rule.clears)} for rule in self.merges]}
@@ -158,14 +181,15 @@ class Decision:
         if len(given) != count or not all(0 <= value <= 1 for value in given):
             msg = f"Thresholds must be 1 or {count} numbers from 0 to 1, got {', '.join(map(str, thresholds))}."
             raise SettingError(msg)
-        return Decision(self.legend, given, self.min_area_px, self.min_area_m2, self.merges)
+        return replace(self, thresholds=given)
 
     def updated(self, content: Mapping[str, Any]) -> Decision:
         """The same decision with some of its numbers, and its rules where there are new ones, replaced.
 
         Args:
-            content: As `to_dict` writes and `decision.toml` holds: a list `class` of `name`, `threshold`, `min_area_px`
-                and `min_area_m2`, and a list `merge` of `where` and `clears`; all may be left out.
+            content: As `to_dict` writes and `decision.toml` holds: a list `class` of `name`, `threshold`, `min_area_px`,
+                `min_area_m2`, `large_px`, `slender` and `edge_px`, and a list `merge` of `where` and `clears`; all may
+                be left out.
 
         Raises:
             SettingError: If a key or a class isn't known, or a number is out of range.
@@ -174,19 +198,29 @@ class Decision:
             msg = f"Decision must hold [[class]] and [[merge]], got {strange[0]!r}."
             raise SettingError(msg)
         columns: dict[str, list[float]] = {key: list(getattr(self, key)) for key in _COLUMNS.values()}
+        shapes: dict[str, dict[str, float | None]] = {name: {} for name in self.legend.names}
+        for shape in self.shapes:
+            shapes[shape.name] = {key: value for key, value in asdict(shape).items() if key != "name"}
         for entry in _tables(content, "class"):
             at = _place(entry.get("name"), self.legend)
             for key, value in entry.items():
-                if key != "name":
-                    columns[_column(key)][at] = _number(value, key)
+                if key in _COLUMNS:
+                    columns[_COLUMNS[key]][at] = _number(value, key)
+                elif key in _SHAPE:
+                    shapes[entry["name"]][key] = None if value is None else _number(value, key)
+                elif key != "name":
+                    msg = f"Class of a decision must have {', '.join((*_COLUMNS, *_SHAPE))}, got {key!r}."
+                    raise SettingError(msg)
+        looks = tuple(Shape(name, **conditions) for name, conditions in shapes.items() if any(conditions.values()))
         merges = self.merges
         if "merge" in content:
             merges = tuple(_merge(entry) for entry in _tables(content, "merge"))
         numbers = {key: tuple(values) for key, values in columns.items()}
-        return Decision(self.legend, **numbers, merges=merges)
+        return Decision(self.legend, **numbers, merges=merges, shapes=looks)
 
 
 _COLUMNS = {"threshold": "thresholds", "min_area_px": "min_area_px", "min_area_m2": "min_area_m2"}
+_SHAPE = ("large_px", "slender", "edge_px")
 
 
 def read_decision(path: str | Path, start: Decision) -> Decision:
@@ -219,28 +253,37 @@ def read_decision(path: str | Path, start: Decision) -> Decision:
         raise SettingError(msg) from error
 
 
-def drop_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
-    """Drop groups of pixels that share edges and are fewer than a number.
+def choose_objects(mask: np.ndarray, smallest_px: float, shape: Shape | None = None) -> np.ndarray:
+    """Keep groups of pixels that share edges where they are large enough and look right.
 
     Args:
         mask: bool, `(height, width)`.
         smallest_px: Pixels from which a group is kept.
+        shape: What a group must look like.
 
     Returns:
-        The mask without them, bool; itself where nothing can be too small.
+        The mask without the others, bool; itself where nothing can be dropped.
 
     Example:
-        >>> drop_small(np.array([[True, True, False, True]]), 2).tolist()
+        >>> choose_objects(np.array([[True, True, False, True]]), 2).tolist()
         [[True, True, False, False]]
     """
-    if smallest_px <= 1 or not mask.size:
+    if (smallest_px <= 1 and shape is None) or not mask.any():
         return mask
     import cv2
 
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    left, top, width, height, pixels = stats.T.astype(np.int64)
+    keep = pixels >= smallest_px
+    if shape is not None:
+        at_edge = (left == 0) | (top == 0) | (left + width == mask.shape[1]) | (top + height == mask.shape[0])
+        looks = np.zeros(len(keep), bool)
+        looks |= False if shape.large_px is None else pixels >= shape.large_px
+        looks |= False if shape.slender is None else width**2 + height**2 >= shape.slender * pixels
+        looks |= False if shape.edge_px is None else at_edge & (pixels >= shape.edge_px)
+        keep &= looks
     keep[0] = False
-    return np.asarray(keep[labels] if count > 1 else mask)
+    return np.asarray(keep[labels])
 
 
 def merge(masks: np.ndarray, legend: Legend, rules: Sequence[Merge]) -> np.ndarray:
@@ -276,6 +319,18 @@ def _check_merges(rules: Sequence[Merge], legend: Legend) -> None:
             raise SettingError(msg)
 
 
+def _check_shapes(shapes: Sequence[Shape], legend: Legend) -> None:
+    if shapes and legend.exclusive:
+        msg = f"Shapes must come with classes that overlap, got {len(shapes)} for classes that exclude each other."
+        raise SettingError(msg)
+    for shape in shapes:
+        _place(shape.name, legend)
+        conditions = [value for value in (shape.large_px, shape.slender, shape.edge_px) if value is not None]
+        if not conditions or not all(0 <= value < np.inf for value in conditions):
+            msg = f"Shape must have large_px, slender or edge_px of 0 or more, got {shape}."
+            raise SettingError(msg)
+
+
 def _place(name: Any, legend: Legend) -> int:
     if name not in legend.names:
         msg = f"Class must be one of {', '.join(legend.names)}, got {name!r}."
@@ -289,13 +344,6 @@ def _tables(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
         msg = f"Decision must have tables [[{key}]], got {tables!r:.80}."
         raise SettingError(msg)
     return tables
-
-
-def _column(key: str) -> str:
-    if key not in _COLUMNS:
-        msg = f"Class of a decision must have {', '.join(_COLUMNS)}, got {key!r}."
-        raise SettingError(msg)
-    return _COLUMNS[key]
 
 
 def _number(value: Any, key: str) -> float:

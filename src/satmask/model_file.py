@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 import satmask
-from satmask.decisions import Decision, Merge
+from satmask.decisions import Decision, Merge, Shape
 from satmask.errors import ModelError
 from satmask.legend import Legend
 
@@ -74,6 +74,7 @@ class ModelInfo(BaseModel):
         min_area_m2: Smallest object of each class that is kept, in square metres; 0 where left out.
         min_area_px: The same in pixels, for scenes whose pixels have no known size.
         merges: Rules between classes that overlap, see `satmask.decisions`.
+        shapes: What objects of some classes must look like.
         network: Name of the network in `satmask.models.NETWORKS`.
         options: What it was built with.
         training: Data, number of tiles, scores and whatever else the training wants to tell.
@@ -102,6 +103,7 @@ class ModelInfo(BaseModel):
     min_area_m2: tuple[Annotated[float, Field(ge=0)], ...] = ()
     min_area_px: tuple[Annotated[float, Field(ge=0)], ...] = ()
     merges: tuple[Merge, ...] = ()
+    shapes: tuple[Shape, ...] = ()
     network: str
     options: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -149,7 +151,7 @@ class ModelInfo(BaseModel):
     @property
     def decision(self) -> Decision:
         """How the network's probabilities become classes."""
-        return Decision(self.legend, self.thresholds, self.min_area_px, self.min_area_m2, self.merges)
+        return Decision(self.legend, self.thresholds, self.min_area_px, self.min_area_m2, self.merges, self.shapes)
 
 
 def read_info(path: str | Path) -> ModelInfo:
