@@ -100,8 +100,20 @@ def town_cases(folder: Path, options: argparse.Namespace) -> Iterator[Case]:
             moving, part, more = cut(random, product, fixed, spread, 0.9 if name == "A" else 0.7)
             dx, dy = made.shifts[image][name]
             yield Case(f"town, {name} to RGB", moving, part, (dx + more[0], dy + more[1]))
+            if name == "A":
+                yield by_way_of_m(random, folder, image, product, made.shifts[image])
             if number < options.images:
                 yield Case(f"town, {name} of another place", product, stranger, None)
+
+
+def by_way_of_m(
+    random: np.random.Generator, folder: Path, image: str, product: np.ndarray, shifts: dict[str, tuple[float, float]]
+) -> Case:
+    """The same for A against M, in pixels of M: the nearer of two steps to RGB."""
+    middle = read(folder / "sixteen_band" / f"{image}_M.tif")
+    moving, part, more = cut(random, product, middle, LAWS["A"][1] / 4, 0.9)
+    dx, dy = ((a - m) / 4 for a, m in zip(shifts["A"], shifts["M"], strict=True))
+    return Case("town, A to M, in pixels of M (4 of RGB)", moving, part, (dx + more[0], dy + more[1]))
 
 
 def real_cases(data: Path, options: argparse.Namespace) -> Iterator[Case]:
@@ -116,7 +128,9 @@ def real_cases(data: Path, options: argparse.Namespace) -> Iterator[Case]:
         yield degraded(random, "SWIR 5–8, twice coarser, mixed, to SWIR 5–8", bands[..., 4:], (2, 2.0), fold=False)
 
 
-def degraded(random: np.random.Generator, kind: str, image: np.ndarray, how: tuple[int, float], *, fold: bool = True) -> Case:
+def degraded(
+    random: np.random.Generator, kind: str, image: np.ndarray, how: tuple[int, float], *, fold: bool = True
+) -> Case:
     """Shift an image, mix its bands, blur it, make it coarser and noisy."""
     factor, spread = how
     shift = (float(random.normal(0, spread)), float(random.normal(0, spread)))

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from satmask.bands import Registration, overlay, reduce, register, resample
+from satmask.bands import Registration, chain, overlay, reduce, register, resample
 from satmask.errors import DataError, SettingError
 
 SIZE = 400
@@ -194,3 +194,16 @@ def test_the_picture_shows_both_and_the_shift(town):
     np.testing.assert_array_equal(before[:side, :side], after[:side, :side])
     assert before[:side, side : 2 * side, 0].mean() > 1.5 * before[:side, side : 2 * side, 2].mean()
     assert (before[:side, side : 2 * side] != after[:side, side : 2 * side]).mean() > 0.5
+
+
+def test_two_steps_end_where_one_does(town):
+    coarse, fixed = pair(town, (9.0, -5.0), factor=8)
+    middle, _ = pair(town, (2.0, 3.0), factor=2, seed=1)
+    near, far = register(coarse, middle, tolerance_px=0.5), register(middle, fixed)
+    joined = chain(near, far, scale=2.0)
+    assert joined.accepted
+    assert error(joined, (9.0, -5.0)) < 0.5
+    lost = register(coarse[:10], middle)
+    for first, second in ((lost, far), (near, lost)):
+        declined = chain(first, second, scale=2.0)
+        assert (declined.accepted, declined.shift, declined.reason) == (False, (0.0, 0.0), lost.reason)
