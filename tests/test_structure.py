@@ -32,7 +32,7 @@ findings inspection_page
 model_file+model_card+engines+assembly
 fitting
 prediction
-validation
+validation tuning
 run_page
 run_report
 training
@@ -70,6 +70,7 @@ NEVER_KERAS = [
     "survey",
     "prediction",
     "validation",
+    "tuning",
     "report",
     "pictures",
     "run",

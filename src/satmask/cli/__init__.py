@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from satmask import __version__
-from satmask.cli import demo, inspect, masks, polygons, predict, register, score, split, submit, train
+from satmask.cli import demo, inspect, masks, polygons, predict, register, score, split, submit, train, tune
 from satmask.cli.output import complain
 from satmask.errors import SatmaskError, SettingError
 
@@ -33,6 +33,7 @@ for verb in (
     split.split,
     register.register,
     train.train,
+    tune.tune,
     predict.predict,
     polygons.polygons,
     score.score,

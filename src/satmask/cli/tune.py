@@ -1,0 +1,119 @@
+"""`satmask tune`: threshold and smallest area of each class, chosen on images with labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from satmask.cli.options import Json, Quiet, RegistrationFile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from satmask.datasets.dataset import Sample
+    from satmask.engines import Engine
+    from satmask.tuning import Tuning
+
+
+def tune(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run folder, or model file.", exists=True)],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of imagery with labels.", exists=True)],
+    *,
+    metric: Annotated[str, typer.Option("--for", help="iou, f1 or dstl.")] = "iou",
+    folds: Annotated[int, typer.Option(help="Parts in which images are judged, at most.")] = 5,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be better.")] = False,
+    registration: RegistrationFile = None,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Choose the threshold and the smallest area of each class.
+
+    Uses the images that the run held out, or all of DATA for a model file. A class keeps what it has unless images judged
+    by what was chosen without their place get better. What is better is written into the model file, and predict, polygons
+    and submit then use it.
+    """
+    from satmask import open_engine, read_dataset
+    from satmask.cli.output import complain, say, say_json
+    from satmask.model_file import rewrite
+
+    dataset = read_dataset(data, registration=registration)
+    dataset.require_sound(skip_invalid=skip_invalid)
+    results = {}
+    for name, file in _models(model).items():
+        engine = open_engine(file)
+        samples, how = _held_out(file, dataset, engine)
+        complain(f"note: {name}: {how}")
+        found = _tune(engine, samples, {"metric": metric, "folds": folds}, quiet=quiet)
+        better = [choice.name for choice in found.choices if choice.better]
+        if better and not dry_run:
+            rewrite(file, found.apply(engine.info))
+        results[name] = {**found.to_dict(), "better": better, "written": bool(better) and not dry_run}
+        if not as_json:
+            _print(found)
+            where = f", written to {file}" if better and not dry_run else ""
+            say(f"{len(better)} of {len(found.choices)} classes better{where}")
+    if as_json:
+        say_json(results)
+
+
+def _models(path: Path) -> dict[str, Path]:
+    """The model file, or those of an assembly's members."""
+    from satmask.assembly import FILE, Assembly
+    from satmask.cli.predict import find_model
+    from satmask.errors import SettingError
+    from satmask.paths import inner_path
+
+    file = find_model(path)
+    if file.name == FILE:
+        return {member.file: inner_path(member.file, file) for member in Assembly.load(file).members}
+    if file.suffix != ".onnx":
+        msg = f"Model to be tuned must be an .onnx file or a run folder, got {path}."
+        raise SettingError(msg)
+    return {file.name: file}
+
+
+def _held_out(file: Path, dataset: Any, engine: Engine) -> tuple[Sequence[Sample], str]:
+    """The images that the run of a model didn't train on."""
+    from satmask import Recipe
+
+    dataset = dataset.with_classes(engine.info.legend.ids)
+    recipe = file.with_name("recipe.json")
+    if recipe.is_file():
+        split, how = dataset.with_validation(Recipe.read(recipe).validation)
+        return split.splits["val"], how
+    if dataset.splits.get("val"):
+        return dataset.splits["val"], "Images of the folder's own validation split."
+    return dataset.splits["train"], "All images of the folder; if the network was trained on them, the gain flatters."
+
+
+def _tune(engine: Engine, samples: Sequence[Sample], settings: dict[str, Any], *, quiet: bool) -> Tuning:
+    from satmask.progress import track
+    from satmask.tuning import tune as tune_model
+
+    with track("Tuning", len(samples), unit="images", quiet=quiet) as advance:
+        return tune_model(engine, samples, **settings, progress=advance)
+
+
+def _print(found: Tuning) -> None:
+    import numpy as np
+
+    from satmask.cli.output import complain, say, say_table
+    from satmask.tuning import in_metric
+
+    unit = "m²" if found.in_m2 else "px"
+    rows: list[tuple[str, ...]] = [
+        ("class", "threshold", f"smallest ({unit})", "before", "estimate", "on these images", "better")
+    ]
+    for choice in found.choices:
+        values = in_metric(np.array([choice.before, choice.estimate, choice.after]), found.metric)
+        shown = ("–" if np.isnan(value) else f"{value:.4f}" for value in values)
+        rows.append(
+            (choice.name, f"{choice.threshold:g}", f"{choice.smallest:g}", *shown, "yes" if choice.better else "no")
+        )
+    say_table(rows)
+    say(f"mean {found.metric}: {found.mean('before'):.4f} before, {found.mean('estimate'):.4f} estimated")
+    if found.folds == 1:
+        complain("note: all images are of one place, so that no gain can be told; nothing is changed.")
