@@ -9,8 +9,9 @@ from rasterio.features import rasterize
 from rasterio.shutil import copy
 
 from satmask.errors import DataError, SceneError
-from satmask.labels import MaskLabels, PolygonLabels
+from satmask.labels import MaskLabels, PolygonLabels, draw, thin
 from satmask.legend import Legend
+from satmask.masks import rasterise
 from satmask.windows import Window
 
 SHAPE = (90, 120)
@@ -179,3 +180,27 @@ def test_what_is_no_mask_is_refused_by_name(tmp_path, ids):
     (tmp_path / "c.png").write_bytes((tmp_path / "b.png").read_bytes()[:500])
     with pytest.raises(SceneError, match=r"c\.png"):
         MaskLabels(OVERLAPPING, tmp_path / "c.png", colours=True).read(WHOLE)
+
+
+def tangle(seed):
+    """A polygon of many vertices that crosses itself, some of them on pixel centres, with a hole that may lie outside."""
+    random = np.random.default_rng(seed)
+    points = np.round(random.uniform(-40, 140, (300, 2)) * 2) / 2
+    angles = np.sort(random.uniform(0, 2 * np.pi, 400))
+    reach = random.uniform(5, 60, 400)
+    star = np.column_stack([50 + reach * np.cos(angles), 45 + reach * np.sin(angles)])
+    return shapely.Polygon([points, star][seed % 2], [star[:80] + random.integers(-30, 30, 2)])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_thinned_polygons_look_the_same_in_any_window(seed):
+    shape = shapely.MultiPolygon([tangle(seed), shapely.box(60, -30, 61, 300)])
+    random = np.random.default_rng(seed)
+    fewer = []
+    for _ in range(30):
+        window = Window(*map(int, random.integers(-20, 110, 2)), *map(int, random.integers(1, 50, 2)))
+        plain = shapely.transform(shape, lambda p, w=window: p - (w.column, w.row))
+        wanted = rasterise([plain], window.height, window.width)
+        np.testing.assert_array_equal(draw([shape], window), wanted)
+        fewer.append(shapely.get_num_coordinates(thin(shape, window)) / shapely.get_num_coordinates(shape))
+    assert np.mean(fewer) < 0.9
