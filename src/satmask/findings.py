@@ -24,12 +24,14 @@ ADVICE = {
     "unusable": "Mend or remove them; --skip-invalid trains without them.",
     "bbox": "Nothing, for satmask goes by the polygons; other programs may go by the boxes.",
     "unknown class": "Name the class in a legend file, or leave it: those pixels count neither in training nor in scores.",
+    "geometry": "Nothing: they are drawn by the even-odd rule, as programs that fill polygons do. Look at the largest.",
     "no labels": "Remove the image if nobody labelled it: it teaches that nothing is there.",
 }
 UNITS = {
     "unusable": "Images and annotations that can't be used",
     "bbox": "Bounding boxes that don't fit their polygons",
     "unknown class": "Kinds of labels that the legend doesn't know",
+    "geometry": "Tables of polygons in which some were invalid and are repaired",
     "no labels": "Scenes without labels inside them",
 }
 
