@@ -29,7 +29,7 @@ scoring
 submission survey batches leaks
 inspection splitting split_files
 findings inspection_page
-model_file+model_card+engines+assembly
+model_file+model_card+engines+assembly+rules
 fitting
 prediction
 validation tuning
@@ -71,6 +71,7 @@ NEVER_KERAS = [
     "prediction",
     "validation",
     "tuning",
+    "rules",
     "report",
     "pictures",
     "run",

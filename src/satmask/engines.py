@@ -143,7 +143,7 @@ def open_engine(path: str | Path, *, engine: EngineName = "auto", threads: int |
     """Open a model file for running.
 
     Args:
-        path: The model file, or an assembly of several (`satmask.assembly`).
+        path: The model file, or an assembly of several (`satmask.assembly`), or a rule (`satmask.rules`).
         engine: "onnxruntime", "openvino" or "keras"; "auto" takes ONNX Runtime, which alone gives the same bytes at any
             window size, batch size and number of threads.
         threads: Processor threads to use; all of them where None.
@@ -167,6 +167,10 @@ def open_engine(path: str | Path, *, engine: EngineName = "auto", threads: int |
         from satmask.assembly import open_assembly
 
         return open_assembly(path, engine=engine, threads=threads)
+    if path.suffix == ".toml":
+        from satmask.rules import RuleEngine, read_rule
+
+        return RuleEngine(read_rule(path))
     info = check(path)
     name = "onnxruntime" if engine == "auto" else engine
     if importlib.util.find_spec(name) is None:

@@ -106,6 +106,6 @@ def doubts(info: ModelInfo, scene: Imagery) -> list[str]:
             found.append(
                 f"Band {name!r} of {scene.name} is dark: 99 % lie below {value:g}, in training up to {largest:g}."
             )
-        elif value > 1.5 * largest:
+        elif value > 1.5 * largest > 0:
             found.append(f"Band {name!r} of {scene.name} reaches {value:g}, in training only {largest:g}.")
     return found
