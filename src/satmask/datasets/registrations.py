@@ -87,7 +87,7 @@ def _is_step(coarse: np.ndarray, step: np.ndarray, fixed: np.ndarray) -> bool:
     Over a ratio of 25, sunlit sides pull short-wave infrared off red, green and blue by a pixel of those, all over the
     scene; eight bands that reach into the infrared, a quarter of the way, look more like it.
     """
-    far = fixed.shape[1] / coarse.shape[1] > FAR
+    far = bool(fixed.shape[1] / coarse.shape[1] > FAR)
     return far and coarse.shape[1] < step.shape[1] < fixed.shape[1] and step.shape[-1] > fixed.shape[-1]
 
 
