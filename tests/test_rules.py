@@ -68,7 +68,7 @@ def test_probabilities_are_the_index_and_any_window_is_exact(rule, scene):
     engine = open_engine(rule)
     with open_for(engine.info, scene[0]) as opened:
         whole, valid = predict_array(engine, opened)
-        parts, _ = predict_array(engine, opened, size=7)
+        parts, _ = predict_array(engine, opened, size=32)
         assert not doubts(engine.info, opened)
     wanted = compute_index("ndwi", {"green": scene[1][..., 1], "nir": scene[1][..., 2]}) >= np.float32(0.2)
     assert valid.all()

@@ -71,7 +71,6 @@ NEVER_KERAS = [
     "prediction",
     "validation",
     "tuning",
-    "rules",
     "report",
     "pictures",
     "run",

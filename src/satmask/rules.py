@@ -50,6 +50,10 @@ from satmask.legend import Legend
 from satmask.model_file import BandInfo, ModelInfo
 
 
+# Any would do: it keeps the choice of a window's size, and windows themselves, from being minute.
+_STRIDE = 32
+
+
 class Condition(BaseModel):
     """A range of a spectral index.
 
@@ -123,7 +127,7 @@ class Rule(BaseModel):
             dtype="uint16",
             value_range=((0, 0),) * len(self.bands),  # unknown: ratios of bands hold at any scale
             fill=(0.0,) * len(self.bands),
-            stride=1,
+            stride=_STRIDE,
             halo=0,
             activation="sigmoid",
             thresholds=decision.thresholds,
