@@ -16,6 +16,7 @@ from shapely.affinity import rotate, scale, translate
 from satmask.errors import DataError
 from satmask.masks import encode_coco, rasterise
 from satmask.scoring.coco import score_coco
+from satmask.scoring.coco_table import score_coco_table
 
 
 def oracle(detections, truth):
@@ -212,3 +213,94 @@ def test_broken_truth_is_named(tmp_path):
 def test_areas_of_our_codes_are_those_of_pycocotools():
     masks = [rasterise([entry["segmentation"]], 90, 120) for entry in town(7)["annotations"]]
     assert [int(pycoco.area(encode_coco(mask))) for mask in masks] == [int(mask.sum()) for mask in masks]
+
+
+def table_oracle(detections, truth):
+    """The twelve numbers of pycocotools; it knows the area of detections that are codes without a box only."""
+    sizes = {tile["id"]: (tile["height"], tile["width"]) for tile in truth["images"]}
+    coded = []
+    for entry in detections:
+        outline = entry["segmentation"]
+        if not isinstance(outline, dict):
+            outline = pycoco.merge(pycoco.frPyObjects(outline, *sizes[entry["image_id"]]))
+        kept = {key: entry[key] for key in ("image_id", "category_id", "score")}
+        coded.append(kept | {"segmentation": copy.deepcopy(outline)})
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground = COCO()
+        ground.dataset = copy.deepcopy(truth)
+        ground.createIndex()
+        run = COCOeval(ground, ground.loadRes(coded), "segm")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return run.stats.tolist()
+
+
+def enlarge(truth, factor):
+    """The same town seen from nearer, so that objects of all sizes occur."""
+    truth = copy.deepcopy(truth)
+    for tile in truth["images"]:
+        tile["height"], tile["width"] = tile["height"] * factor, tile["width"] * factor
+    for entry in truth["annotations"]:
+        entry["segmentation"] = [(np.array(ring) * factor).tolist() for ring in entry["segmentation"]]
+        entry["area"] = entry["area"] * factor**2
+    return truth
+
+
+@pytest.mark.parametrize("rle", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_tables_are_those_of_pycocotools_on_random_towns(seed, rle):
+    truth = enlarge(town(seed, tiles=8), 3)
+    detections = detect(truth, seed, rle=rle)
+    table = score_coco_table(detections, truth)
+    assert list(table.to_dict().values()) == table_oracle(detections, truth)
+    assert 0 < table.ap < table.ap50 < 1
+    assert sum(value >= 0 for value in table.to_dict().values()) >= 10  # two sizes or all three occur
+    assert table.ap50 == score_coco(detections, truth).ap50
+
+
+@pytest.mark.parametrize("rle", [False, True])
+def test_tables_are_those_of_pycocotools_on_real_buildings(data, rle):
+    truth = json.loads((data / "buildings/val/annotation.json").read_text())
+    detections = detect(truth, 1, rle=rle)
+    assert list(score_coco_table(detections, truth).to_dict().values()) == table_oracle(detections, truth)
+
+
+def test_several_rings_and_several_categories_are_those_of_pycocotools():
+    truth = enlarge(town(3), 2)
+    truth["categories"].append({"id": 7, "name": "shed"})
+    for place, entry in enumerate(truth["annotations"]):
+        entry["category_id"] = (100, 7)[place % 2]
+        entry["segmentation"].append([1, 1, 9, 1, 9, 8])
+    detections = [entry | {"category_id": (7, 100)[place % 3 > 0]} for place, entry in enumerate(detect(truth, 3))]
+    assert list(score_coco_table(detections, truth).to_dict().values()) == table_oracle(detections, truth)
+
+
+def test_an_annotation_without_area_has_that_of_its_pixels():
+    truth = enlarge(town(2), 4)
+    detections = detect(truth, 2)
+    bare, counted = copy.deepcopy(truth), copy.deepcopy(truth)
+    sizes = {tile["id"]: (tile["height"], tile["width"]) for tile in truth["images"]}
+    for without, entry in zip(bare["annotations"], counted["annotations"], strict=True):
+        del without["area"]
+        codes = pycoco.frPyObjects(entry["segmentation"], *sizes[entry["image_id"]])
+        entry["area"] = float(pycoco.area(pycoco.merge(codes)))
+    assert list(score_coco_table(detections, bare).to_dict().values()) == table_oracle(detections, counted)
+
+
+def test_what_does_not_occur_is_minus_one():
+    truth = town(5)
+    nothing = score_coco_table(detect(truth, 5), truth | {"annotations": []})
+    assert set(nothing.to_dict().values()) == {-1}
+    missed = score_coco_table([], truth)
+    assert (missed.ap, missed.ap50, missed.ar100) == (0, 0, 0)
+    assert missed.ap_large == missed.ar_large == -1
+    assert missed.table()[1][4] == "–"
+
+
+@pytest.mark.parametrize("area", [float("nan"), -1, "9", True, 1e30])
+def test_areas_that_cannot_be_are_those_of_the_pixels(area):
+    truth = town(6)
+    strange = truth | {"annotations": [entry | {"area": area} for entry in truth["annotations"]]}
+    without = truth | {"annotations": [entry | {"area": None} for entry in truth["annotations"]]}
+    assert score_coco_table(detect(truth, 6), strange) == score_coco_table(detect(truth, 6), without)

@@ -9,10 +9,12 @@ Everything is checked before it is counted, since evaluators of this format cras
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -78,10 +80,10 @@ def score_coco(predictions: Json, truth: Json, *, keep_best: bool = False) -> Co
     References:
         Lin et al., "Microsoft COCO: Common Objects in Context", 2014, https://arxiv.org/abs/1405.0312
     """
-    tiles, cleaned = _clean_truth(read_json(truth, "Truth"))
-    categories = {entry["id"] for entry in cleaned["categories"]}
-    detections = check_detections(read_json(predictions, "Predictions"), tiles, categories, keep_best=keep_best)
-    precision, recall = _evaluate(cleaned, detections)
+    with collector_paused():
+        tiles, cleaned, detections = check_pair(predictions, truth, keep_best=keep_best)
+        categories = {entry["id"] for entry in cleaned["categories"]}
+        precision, recall = _evaluate(cleaned, detections)
     truths = sum(not entry["iscrowd"] for entry in cleaned["annotations"])
     counted = sum(min(count, MOST_DETECTIONS) for count in Counter(_keys(detections)).values())
     recalls = recall[recall > -1]
@@ -127,6 +129,31 @@ def score_groups(predictions: Json, truth: Json, group: Callable[[str], str]) ->
     }
 
 
+def check_pair(
+    predictions: Json, truth: Json, *, keep_best: bool = False
+) -> tuple[dict[int, tuple[int, int]], dict[str, Any], list[dict[str, Any]]]:
+    """Check truth and detections, and keep of them what counts.
+
+    Args:
+        predictions: See `score_coco`.
+        truth: See `score_coco`.
+        keep_best: See `score_coco`.
+
+    Returns:
+        `(height, width)` of each tile by image id, the content of the annotation file, and the detections.
+
+    Raises:
+        DataError: If an entry is unusable; the message names it.
+    """
+    tiles, cleaned = _clean_truth(read_json(truth, "Truth"))
+    categories = {entry["id"] for entry in cleaned["categories"]}
+    return (
+        tiles,
+        cleaned,
+        check_detections(read_json(predictions, "Predictions"), tiles, categories, keep_best=keep_best),
+    )
+
+
 def check_detections(
     entries: Any, tiles: Mapping[int, tuple[int, int]], categories: Iterable[int], *, keep_best: bool = False
 ) -> list[dict[str, Any]]:
@@ -165,21 +192,87 @@ def check_detections(
     return cleaned
 
 
-def _evaluate(truth: dict[str, Any], detections: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Run the evaluator: precision at 101 recalls, `(101, categories)`, and last recall, `(categories,)`."""
-    from hotcoco import COCO, COCOeval
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python from looking for reference cycles in a `with` block.
 
-    ground = COCO(truth)
-    run = COCOeval(ground, ground.load_res(detections), "segm")
-    settings = run.params
-    settings.iou_thrs = [IOU]
-    settings.area_rng, settings.area_rng_lbl = [[0.0, 1e10]], ["all"]
-    settings.max_dets = [MOST_DETECTIONS]
-    run.params = settings  # reading `params` gave a copy
+    Annotations are lists and dicts by the hundred thousand, none of them in a cycle; looking through them again and again
+    took a third of the time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def run_evaluator(truth: dict[str, Any], detections: list[dict[str, Any]], **settings: Any) -> Any:
+    """Match detections with the truth, and accumulate.
+
+    Outlines become run-length codes first, many in one call, by the evaluator's own rule: it draws them one by one and
+    slower. The area of a detection is that of its pixels, and so is an annotation's that doesn't tell its own.
+
+    Args:
+        truth: What `check_pair` made of the annotation file.
+        detections: What it made of the detections.
+        settings: Parameters of the evaluator; by default those of COCO.
+
+    Returns:
+        The evaluator, an object of hotcoco's.
+    """
+    from hotcoco import COCO, COCOeval
+    from hotcoco.mask import area
+
+    sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in truth["images"]}
+    codes = _codes([*truth["annotations"], *detections], sizes)
+    count = len(truth["annotations"])
+    annotations = [
+        entry | {"segmentation": code, "area": float(area(code)) if entry["area"] is None else entry["area"]}
+        for entry, code in zip(truth["annotations"], codes[:count], strict=True)
+    ]
+    found = [entry | {"segmentation": code} for entry, code in zip(detections, codes[count:], strict=True)]
+    ground = COCO(truth | {"annotations": annotations})
+    run = COCOeval(ground, ground.load_res(found), "segm")
+    chosen = run.params
+    for name, value in settings.items():
+        setattr(chosen, name, value)
+    run.params = chosen  # reading `params` gave a copy
     run.evaluate()
     run.accumulate()
-    tables: Any = run.eval
-    return np.asarray(tables["precision"])[0, :, :, 0, 0], np.asarray(tables["recall"])[0, :, 0, 0]
+    return run
+
+
+def _evaluate(truth: dict[str, Any], detections: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Run the evaluator: precision at 101 recalls, `(101, categories)`, and last recall, `(categories,)`."""
+    # What an annotation says of its area doesn't matter here, but a wrong one could leave the range.
+    plain = truth | {"annotations": [entry | {"area": 1.0} for entry in truth["annotations"]]}
+    every = {"area_rng": [[0.0, 1e10]], "area_rng_lbl": ["all"]}
+    run = run_evaluator(plain, detections, iou_thrs=[IOU], max_dets=[MOST_DETECTIONS], **every)
+    return np.asarray(run.eval["precision"])[0, :, :, 0, 0], np.asarray(run.eval["recall"])[0, :, 0, 0]
+
+
+def _codes(entries: Sequence[Mapping[str, Any]], sizes: Mapping[int, tuple[int, int]]) -> list[Any]:
+    """Run-length codes of checked entries, by the rule by which COCO draws outlines."""
+    from hotcoco.mask import fr_py_objects, merge
+
+    codes: list[Any] = [entry["segmentation"] for entry in entries]
+    single: dict[tuple[int, int], list[int]] = {}
+    for place, entry in enumerate(entries):
+        outline, size = codes[place], sizes[entry["image_id"]]
+        if isinstance(outline, dict):
+            if not isinstance(outline["counts"], str | bytes):
+                codes[place] = fr_py_objects(outline, *size)
+        elif len(outline) > 1:
+            codes[place] = merge(fr_py_objects(outline, *size))
+        else:
+            single.setdefault(size, []).append(place)
+    for size, places in single.items():
+        rings = [codes[place][0] for place in places]
+        for place, code in zip(places, fr_py_objects(rings, *size), strict=True):
+            codes[place] = code
+    return codes
 
 
 def _matched(recall: np.ndarray, annotations: list[dict[str, Any]], categories: list[int]) -> int:
@@ -212,7 +305,8 @@ def _clean_truth(content: Any) -> tuple[dict[int, tuple[int, int]], dict[str, An
     for index, entry in enumerate(content["annotations"]):
         name = f"Annotation {entry.get('id', f'at place {index}') if isinstance(entry, dict) else index}"
         kept = _clean_object(entry, name, tiles, known)
-        annotations.append(kept | {"id": index + 1, "iscrowd": int(bool(entry.get("iscrowd", 0))), "area": 1.0})
+        crowd = int(bool(entry.get("iscrowd", 0)))
+        annotations.append(kept | {"id": index + 1, "iscrowd": crowd, "area": _area(entry)})
     named = [{"id": id_, "name": str(id_)} for id_ in categories]
     images = [{"id": id_, "height": height, "width": width, "file_name": ""} for id_, (height, width) in tiles.items()]
     return tiles, {"images": images, "categories": named, "annotations": annotations}
@@ -262,6 +356,13 @@ def _clean_object(
         msg = f"{name} must have {problem} in tile {image_id}."
         raise DataError(msg)
     return {"image_id": image_id, "category_id": category_id, "segmentation": segmentation}
+
+
+def _area(entry: Mapping[str, Any]) -> float | None:
+    """The area that an annotation tells of itself, in pixels; None if it tells none that can be."""
+    value = entry.get("area")
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= FARTHEST_PX**2
+    return float(value) if known and value is not None else None
 
 
 def _rings_problem(rings: Any) -> str:
