@@ -1,8 +1,10 @@
 """What the tests share: the real data, where it is there."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -21,3 +23,45 @@ def data() -> Path:
             pytest.fail(f"CI must have the real test data, but {folder} isn't a folder. Set SATMASK_TEST_DATA.")
         pytest.skip(f"The real test data isn't at {folder}. Set SATMASK_TEST_DATA.")
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_model() -> Callable[..., Path]:
+    """A function that writes a model file without Keras: see `write_linear_model`."""
+    return write_linear_model
+
+
+def write_linear_model(path, bands, classes, *, dtype="uint8", top=255, seed=0, stride=1, halo=0, **settings):
+    """Write a network of one matrix product as a model file: probabilities of a pixel from its bands alone."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from satmask.legend import Legend
+    from satmask.model_file import KEY, BandInfo, ModelInfo
+
+    weights = np.random.default_rng(seed).normal(0, 0.02, (len(bands), len(classes))).astype(np.float32)
+    shape = [None, None, None]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["image", "w"], ["x"]), helper.make_node("Sigmoid", ["x"], ["probabilities"])],
+        "linear",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [*shape, len(bands)])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [*shape, len(classes)])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    info = ModelInfo(
+        legend=Legend.of(classes),
+        bands=tuple(BandInfo(name=name) for name in bands),
+        dtype=dtype,
+        value_range=((0, top),) * len(bands),
+        fill=(100,) * len(bands),
+        stride=stride,
+        halo=halo,
+        activation="sigmoid",
+        network="linear",
+        **settings,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model.metadata_props.add(key=KEY, value=info.model_dump_json())
+    path.parent.mkdir(exist_ok=True)
+    onnx.save(model, path)
+    return path

@@ -3,10 +3,8 @@
 import json
 
 import numpy as np
-import onnx
 import pytest
 import rasterio
-from onnx import TensorProto, helper, numpy_helper
 
 from satmask.assembly import Assembly, AssemblyEngine, Member
 from satmask.decisions import Merge
@@ -14,44 +12,13 @@ from satmask.engines import open_engine
 from satmask.errors import ModelError
 from satmask.fitting import open_for
 from satmask.legend import Legend
-from satmask.model_file import KEY, BandInfo, ModelInfo
 from satmask.prediction import predict_array, predict_scene
 
 LEGEND = Legend.of({5: "tree", 7: "river", 8: "pond"})
 
 
-def write_model(path, bands, classes, *, seed=0, stride=1, halo=0, **settings):
-    """A network of one matrix product: probabilities of a pixel from its bands."""
-    weights = np.random.default_rng(seed).normal(0, 0.02, (len(bands), len(classes))).astype(np.float32)
-    shape = [None, None, None]
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["image", "w"], ["x"]), helper.make_node("Sigmoid", ["x"], ["probabilities"])],
-        "linear",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [*shape, len(bands)])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [*shape, len(classes)])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    info = ModelInfo(
-        legend=Legend.of(classes),
-        bands=tuple(BandInfo(name=name) for name in bands),
-        dtype="uint8",
-        value_range=((0, 255),) * len(bands),
-        fill=(100,) * len(bands),
-        stride=stride,
-        halo=halo,
-        activation="sigmoid",
-        network="linear",
-        **settings,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    model.metadata_props.add(key=KEY, value=info.model_dump_json())
-    path.parent.mkdir(exist_ok=True)
-    onnx.save(model, path)
-    return path
-
-
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, write_model):
     """An assembly of two models that share a band."""
     write_model(tmp_path / "plants" / "model.onnx", ["red", "nir"], {5: "tree"}, seed=1, stride=4, thresholds=(0.3,))
     water = {8: "pond", 7: "river", 9: "sea"}
