@@ -110,10 +110,12 @@ def _vertices(above: np.ndarray, rows: np.ndarray, outside: int) -> tuple[np.nda
     horizontal = padded[1:] != padded[:-1]
     north, south, west, east = vertical[:-1], vertical[1:], horizontal[:, :-1], horizontal[:, 1:]
     found = np.flatnonzero((north ^ south) | (west ^ east) | (north & west))
-    y, x = np.divmod(found, width + 1)
+    # Division takes longer than all the rest.
+    y = np.repeat(np.arange(height), np.diff(np.searchsorted(found, np.arange(height + 1) * (width + 1))))
+    x = found - y * (width + 1)
     corner = found + y  # in the padded rows, which are one longer than those of vertices
     flat, below = padded.ravel(), width + 2
-    return y, x, flat[corner], flat[corner + 1], flat[corner + below], flat[corner + below + 1]
+    return y, x, *(flat.take(corner + step) for step in (0, 1, below, below + 1))
 
 
 def _turns(labels: tuple[np.ndarray, ...], outside: int) -> tuple[_Turns, _Turns, _Turns]:
@@ -139,13 +141,12 @@ def _corners(y: np.ndarray, x: np.ndarray, convex: _Turns, concave: _Turns, touc
     north, north_codes = _pairs(convex.nw | concave.ne, convex.ne | concave.nw, vertices, touching.nw, touching.ne)
     south, south_codes = _pairs(convex.sw | concave.se, convex.se | concave.sw, vertices, touching.sw, touching.se)
     south = south + np.int32(len(north_codes))
-    # Ends are the first column, beginnings the second.
-    west = (np.where(convex.nw, north[:, 0], south[:, 1]), np.where(convex.sw, south[:, 0], north[:, 1]))
-    east = (np.where(convex.ne, north[:, 1], south[:, 0]), np.where(convex.se, south[:, 1], north[:, 0]))
+    edges = np.concatenate([north, south], axis=1).ravel()
     return Corners(
         np.concatenate([north_codes, south_codes[:, ::-1]]),
-        _ends(y, x, (convex.nw | concave.sw, convex.sw | concave.nw), west),
-        _ends(y, x, (convex.ne | concave.se, convex.se | concave.ne), east),
+        # Which edge: 0 ends in the vertex and has its region to the north, 1 begins there; 2 and 3 to the south.
+        _ends(y, x, edges, {0: convex.nw, 3: concave.sw}, {2: convex.sw, 1: concave.nw}),
+        _ends(y, x, edges, {1: convex.ne, 2: concave.se}, {3: convex.se, 0: concave.ne}),
     )
 
 
@@ -165,7 +166,11 @@ def _pairs(
     return numbers.reshape(-1, 2), codes.reshape(-1, 2)
 
 
-def _ends(y: np.ndarray, x: np.ndarray, turns: tuple[np.ndarray, ...], nodes: tuple[np.ndarray, ...]) -> Ends:
-    found = np.flatnonzero(np.stack(turns, axis=1))
-    vertex = found >> 1
-    return Ends(x[vertex], y[vertex], (found & 1).astype(bool), np.stack(nodes, axis=1).ravel()[found].astype(np.int64))
+def _ends(
+    y: np.ndarray, x: np.ndarray, edges: np.ndarray, ends: dict[int, np.ndarray], begins: dict[int, np.ndarray]
+) -> Ends:
+    """List the ends of vertical edges; where one ends and one begins, the first comes first."""
+    found = np.flatnonzero(np.stack([*ends.values(), *begins.values()], axis=1))
+    vertex, kind = found >> 2, found & 3
+    edge = edges.take((vertex << 2) + np.array([*ends, *begins]).take(kind))
+    return Ends(x.take(vertex), y.take(vertex), kind >= len(ends), edge.astype(np.int64))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 NONE = -1
+PLACE_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,16 @@ class Chains:
     lengths: np.ndarray
     chain: np.ndarray
     closed: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Links:
+    """Members that are still linked, the place here of the next of each, how far it is, and whether none comes before."""
+
+    members: np.ndarray
+    after: np.ndarray
+    steps: np.ndarray
+    leads: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -58,24 +69,36 @@ def follow(successors: np.ndarray) -> Chains:
     """
     count = len(successors)
     head, rank = np.arange(count), np.zeros(count, np.int64)
-    predecessors = _reversed(successors)
+    leads = np.ones(count, bool)  # whether nothing comes before
+    leads[successors.take(np.flatnonzero(successors != NONE))] = False
     levels: list[_Level] = []
-    members, after, steps = _unfinished(head.copy(), successors, np.ones(count, np.int64))
-    while len(members):
-        members, after, steps, level = _contract(members, after, steps)
+    links = _unfinished(_Links(head.copy(), successors, np.ones(count, np.int64), leads))
+    while len(links.members):
+        links, level = _contract(links)
         levels.append(level)
-        members, after, steps = _unfinished(members, after, steps)
+        links = _unfinished(links)
     for level in reversed(levels):
-        head[level.members] = head[level.heads]
-        rank[level.members] = rank[level.heads] + level.behind
+        head[level.members] = head.take(level.heads)
+        rank[level.members] = rank.take(level.heads) + level.behind
     first = np.flatnonzero(head == np.arange(count))
     number = np.empty(count, np.int64)
     number[first] = np.arange(len(first))
-    chain = number[head]
+    chain = number.take(head)
     lengths = np.bincount(chain, minlength=len(first))
     order = np.empty(count, np.int64)
-    order[(np.cumsum(lengths) - lengths)[chain] + rank] = np.arange(count)
-    return Chains(order, lengths, chain, predecessors[first] != NONE)
+    order[(np.cumsum(lengths) - lengths).take(chain) + rank] = np.arange(count)
+    return Chains(order, lengths, chain, ~leads.take(first))
+
+
+def sort(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort keys of 0 to 2³¹ - 1, equal ones as they come: keys and places in one number are sorted fastest.
+
+    Example:
+        >>> [part.tolist() for part in sort(np.array([7, 5, 7]))]
+        [[5, 7, 7], [1, 0, 2]]
+    """
+    joint = np.sort((keys << PLACE_BITS) | np.arange(len(keys)))
+    return joint >> PLACE_BITS, joint & ((1 << PLACE_BITS) - 1)
 
 
 def connect(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -95,8 +118,8 @@ def connect(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """
     parents = np.arange(count)
     while True:
-        apart = one != other
-        one, other = one[apart], other[apart]
+        apart = np.flatnonzero(one != other)
+        one, other = one.take(apart), other.take(apart)
         if not len(one):
             return parents
         np.minimum.at(parents, np.maximum(one, other), np.minimum(one, other))
@@ -105,50 +128,47 @@ def connect(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         one, other = parents[one], parents[other]
 
 
-def _reversed(successors: np.ndarray) -> np.ndarray:
-    linked = np.flatnonzero(successors != NONE)
-    predecessors = np.full(len(successors), NONE)
-    predecessors[successors[linked]] = linked
-    return predecessors
-
-
-def _unfinished(
-    members: np.ndarray, after: np.ndarray, steps: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Leave out members that have taken in all of their list: rings of one, and lone ends."""
-    before = _reversed(after)
-    places = np.arange(len(members))
-    left = np.flatnonzero((after != places) & ((before != NONE) | (after != NONE)))
-    if len(left) == len(members):
-        return members, after, steps
-    number = np.full(len(members) + 1, NONE)
+def _unfinished(links: _Links) -> _Links:
+    """Leave out members that have taken in all of their list: rings of one, and leaders without followers."""
+    count = len(links.members)
+    left = np.flatnonzero((links.after != np.arange(count)) & ~(links.leads & (links.after == NONE)))
+    if len(left) == count:
+        return links
+    number = np.full(count + 1, NONE)
     number[left] = np.arange(len(left))
-    return members[left], number[after[left]], steps[left]
+    after = number.take(links.after.take(left))
+    return _Links(links.members.take(left), after, links.steps.take(left), links.leads.take(left))
 
 
-def _contract(
-    members: np.ndarray, after: np.ndarray, steps: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, _Level]:
-    """Keep the members whose key is less than their neighbours', and walk from each of them to the next."""
-    count, before = len(members), _reversed(after)
-    keys = np.append(_scatter(count), np.iinfo(np.int64).max)  # the last stands for no neighbour
-    keys[:-1][before == NONE] = NONE  # the first of a list always stays
-    stays = (keys[:-1] < keys[before]) & (keys[:-1] < keys[after])
-    kept = np.flatnonzero(stays)
-    stops = np.append(stays, True)  # the end of a list stops a walk as well
-    walkers, place, walked = np.arange(len(kept)), after[kept], steps[kept]
+def _contract(links: _Links) -> tuple[_Links, _Level]:
+    """Keep leaders, and members whose key is less than their neighbours'; walk from each of them to the next."""
+    count, after, steps = len(links.members), links.after, links.steps
+    keys = _scatter(count + 1)
+    keys[-1] = np.iinfo(keys.dtype).max  # stands for no neighbour
+    keys[:-1][links.leads] = NONE
+    rises = keys[:-1] < keys.take(after)
+    stays = np.empty(count + 1, bool)
+    stays[after] = ~rises  # whether the member before is greater; the last place is for none
+    stays[:-1][links.leads] = True
+    stays[:-1] &= rises
+    stays[-1] = True  # the end of a list stops a walk as well
+    kept = np.flatnonzero(stays[:-1])
     ends, lengths = np.empty(len(kept), np.int64), np.empty(len(kept), np.int64)
+    walkers, place, walked = np.arange(len(kept)), after.take(kept), steps.take(kept)
     taken: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     while len(walkers):
-        there = stops[place]
-        ends[walkers[there]], lengths[walkers[there]] = place[there], walked[there]
-        walkers, place, walked = walkers[~there], place[~there], walked[~there]
-        taken.append((members[place], members[kept[walkers]], walked))
-        place, walked = after[place], walked + steps[place]
+        there = stays.take(place)
+        done, on = np.flatnonzero(there), np.flatnonzero(~there)
+        ends[walkers.take(done)], lengths[walkers.take(done)] = place.take(done), walked.take(done)
+        walkers, place, walked = walkers.take(on), place.take(on), walked.take(on)
+        taken.append((place, walkers, walked))
+        place, walked = after.take(place), walked + steps.take(place)
     number = np.full(count + 1, NONE)
     number[kept] = np.arange(len(kept))
+    members = links.members.take(kept)
     out, heads, behind = (np.concatenate(part) for part in zip(*taken, strict=True))
-    return members[kept], number[ends], lengths, _Level(out, heads, behind)
+    following = _Links(members, number.take(ends), lengths, links.leads.take(kept))
+    return following, _Level(links.members.take(out), members.take(heads), behind)
 
 
 def _scatter(count: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from satmask.vectorise.tracer import Traced, Tracer
 from satmask.windows import Window
 
 # Pixels that are worked on at a time where the caller doesn't say.
-STRIP_PX = 1 << 24
+STRIP_PX = 1 << 21
 
 # Labels of a window, or labels and values.
 Read: TypeAlias = Callable[[Window], "np.ndarray | tuple[np.ndarray, np.ndarray]"]
@@ -66,7 +66,7 @@ def trace_raster(
         read: Gives a window's labels, or its labels and values as `Tracer.add` takes them.
         height: Rows of the raster.
         width: Columns of the raster.
-        block: Rows and columns to read at a time; whole rows, some 16 megapixels, by default.
+        block: Rows and columns to read at a time; whole rows, some 2 megapixels, by default.
         outside: Label of pixels that belong to no region.
 
     Yields:

@@ -35,7 +35,7 @@ class Rings:
         if chosen.all():
             return self
         starts, lengths = (np.cumsum(self.lengths) - self.lengths)[chosen], self.lengths[chosen]
-        return Rings(self.codes[spans(starts, lengths)], lengths, self.owners[chosen])
+        return Rings(self.codes.take(spans(starts, lengths)), lengths, self.owners[chosen])
 
     def owned(self, owners: np.ndarray) -> Rings:
         """The same rings under other owners."""
@@ -57,8 +57,16 @@ def spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         >>> spans(np.array([7, 0]), np.array([2, 3])).tolist()
         [7, 8, 0, 1, 2]
     """
-    ends = np.cumsum(lengths)
-    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+    filled = np.flatnonzero(lengths)
+    if not len(filled):
+        return np.empty(0, np.int64)
+    starts, lengths = starts.take(filled), lengths.take(filled)
+    heads = np.cumsum(lengths)
+    # Within a piece, indices grow by one; from piece to piece, they jump.
+    indices = np.ones(heads[-1], np.int64)
+    indices[0] = starts[0]
+    indices[heads[:-1]] = starts[1:] - (starts + lengths)[:-1] + 1
+    return np.cumsum(indices, out=indices)
 
 
 def assemble(rings: Rings, regions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,8 +122,10 @@ def _closed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points of rings that begin where they ought to and end where they begin, and where each ring's points start."""
     lengths = rings.lengths[chosen]
-    turn = spans((begins - starts)[chosen], lengths + 1) % np.repeat(lengths, lengths + 1)
-    points = vertex_points(rings.codes[turn + np.repeat(starts[chosen], lengths + 1)])
+    ahead = (begins - starts)[chosen]
+    # From the first vertex to the end of the list, and from its start back to the first vertex.
+    pieces = np.stack([begins[chosen], starts[chosen]], axis=1), np.stack([lengths - ahead, ahead + 1], axis=1)
+    points = vertex_points(rings.codes.take(spans(*(piece.ravel() for piece in pieces))))
     return points, np.concatenate([[0], np.cumsum(lengths + 1)])
 
 
@@ -140,8 +150,10 @@ def _split(rings: Rings) -> Rings:
     arc_lengths[arc_lengths == 0] = size[arc_lengths == 0]
     chains = follow(partners[following])
     arcs = chains.order
-    turn = spans((cuts - starts)[arcs], arc_lengths[arcs]) % np.repeat(size[arcs], arc_lengths[arcs])
-    codes = rings.codes[turn + np.repeat(starts[arcs], arc_lengths[arcs])]
+    # An arc has a piece up to the end of its ring's list, and one from its start.
+    first = np.minimum(arc_lengths, starts + size - cuts)
+    pieces = np.stack([cuts, starts], axis=1)[arcs], np.stack([first, arc_lengths - first], axis=1)[arcs]
+    codes = rings.codes.take(spans(*(piece.ravel() for piece in pieces)))
     heads = np.cumsum(chains.lengths) - chains.lengths
     lengths = np.add.reduceat(arc_lengths[arcs], heads)
     whole = np.ones(len(rings.lengths), bool)

@@ -157,13 +157,13 @@ class Tracer:
             return self._told(Rings.none(), Regions.none())
         row, height = state.row, len(strip)
         corners = find_corners(state.last, strip, row, outside=self._outside)
-        west = join_verticals(state.west, corners.west, row, height, self._width)
-        east = join_verticals(state.east, corners.east, row, height, self._width)
+        west = join_verticals(state.west, corners.west, row, height)
+        east = join_verticals(state.east, corners.east, row, height)
         chains = _link(west, east, len(state.chains.lengths) + len(corners.codes))
-        left, right = east.units(row, height), west.units(row, height)
+        left, right = east.units(row), west.units(row)
         of_chain, of_known, count = _regions(chains, state, left[2], right[2])
         regions = merge(state.regions, of_known, count)
-        runs = Runs(left[0], left[1], right[1] - left[1], of_chain[chains.chain[left[2]]])
+        runs = Runs(left[0], left[1], right[1] - left[1], of_chain.take(chains.chain.take(left[2])))
         grow(regions, runs, strip, values, outside=self._outside)
         # A region goes on where one of its chains does.
         goes_on = np.zeros(count, bool)
@@ -221,8 +221,8 @@ def _regions(
         The region of each chain, the new number of each region from above, and how many there are.
     """
     count, above = len(chains.lengths), np.arange(len(state.chains.owners))
-    one = np.concatenate([chains.chain[left], chains.chain[above]])
-    other = np.concatenate([chains.chain[right], count + state.chains.owners])
+    one = np.concatenate([chains.chain.take(left), chains.chain[above]])
+    other = np.concatenate([chains.chain.take(right), count + state.chains.owners])
     smallest = connect(count + len(state.regions.areas), one, other)
     is_smallest = smallest == np.arange(len(smallest))
     became = (np.cumsum(is_smallest) - 1)[smallest]
@@ -235,4 +235,4 @@ def _outlines(chains: Chains, above: Rings, edges: np.ndarray, owners: np.ndarra
     sizes = np.concatenate([above.lengths, np.full(len(edges), 2)])
     starts = np.cumsum(sizes) - sizes
     lengths = np.bincount(chains.chain, sizes, minlength=len(chains.lengths)).astype(np.int64)
-    return Rings(codes[spans(starts[chains.order], sizes[chains.order])], lengths, owners)
+    return Rings(codes.take(spans(starts.take(chains.order), sizes.take(chains.order))), lengths, owners)

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from satmask.vectorise.corners import Ends
-from satmask.vectorise.linking import NONE
+from satmask.vectorise.linking import NONE, sort
 from satmask.vectorise.rings import spans
-
-# Columns and rows below this are sorted by counting, several times as fast as by comparing.
-FEW = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -53,23 +50,23 @@ class Verticals:
     @property
     def joined(self) -> tuple[np.ndarray, np.ndarray]:
         """What edges join: northern and southern ends of those that have both."""
-        both = self.south != NONE
-        return self.north[both], self.south[both]
+        both = np.flatnonzero(self.south != NONE)
+        return self.north.take(both), self.south.take(both)
 
     def left_open(self, chains: np.ndarray) -> Open:
         """Those that go on, given the chain of each node."""
-        left = self.south == NONE
-        return Open(self.x[left], chains[self.north[left]])
+        left = np.flatnonzero(self.south == NONE)
+        return Open(self.x.take(left), chains.take(self.north.take(left)))
 
-    def units(self, row: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def units(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Row in the strip, column and node of every pixel's side on these edges, in raster order."""
         lengths = self.bottom - self.top
-        rows = spans(self.top - row, lengths)
-        order = _order(rows, height)
-        return rows[order], np.repeat(self.x, lengths)[order], np.repeat(self.north, lengths)[order]
+        rows, order = sort(spans(self.top - row, lengths))
+        edge = np.repeat(np.arange(len(lengths)), lengths).take(order)
+        return rows, self.x.take(edge), self.north.take(edge)
 
 
-def join_verticals(known: Open, ends: Ends, row: int, height: int, width: int) -> Verticals:
+def join_verticals(known: Open, ends: Ends, row: int, height: int) -> Verticals:
     """Join the ends of vertical edges: down a column, edges of one side begin and end in turn.
 
     Args:
@@ -77,28 +74,16 @@ def join_verticals(known: Open, ends: Ends, row: int, height: int, width: int) -
         ends: Ends in the strip; their nodes are counted from 0, and come behind the chains.
         row: First row of the strip.
         height: Its rows.
-        width: Its columns.
     """
-    x = np.concatenate([known.x, ends.x])
-    order = _order(x, width + 1)
-    x = x[order]
-    y = np.concatenate([np.full(len(known.x), row), ends.y])[order]
-    node = np.concatenate([known.node, ends.node + len(known.node)])[order]
-    begins = np.concatenate([np.ones(len(known.x), bool), ends.begins])[order]
+    x, order = sort(np.concatenate([known.x, ends.x]))
+    y = np.concatenate([np.full(len(known.x), row), ends.y]).take(order)
+    node = np.concatenate([known.node, ends.node + len(known.node)]).take(order)
+    begins = np.concatenate([np.ones(len(known.x), bool), ends.begins]).take(order)
     first = np.flatnonzero(begins)
     # Behind an edge that goes on, the next one begins, in another column.
-    goes_on = np.append(begins, True)[first + 1]
-    second = np.where(goes_on, 0, first + 1)
-    return Verticals(
-        x[first],
-        y[first],
-        np.where(goes_on, row + height, y[second]),
-        node[first],
-        np.where(goes_on, NONE, node[second]),
-    )
-
-
-def _order(keys: np.ndarray, limit: int) -> np.ndarray:
-    """Order that sorts keys of 0 to `limit - 1`, equal ones as they come."""
-    small = keys.astype(np.uint16) if limit <= FEW else keys
-    return np.argsort(small, kind="stable")
+    goes_on = np.flatnonzero(np.append(begins, True).take(first + 1))
+    second = first + 1
+    second[goes_on] = 0
+    bottom, south = y.take(second), node.take(second)
+    bottom[goes_on], south[goes_on] = row + height, NONE
+    return Verticals(x.take(first), y.take(first), bottom, node.take(first), south)
