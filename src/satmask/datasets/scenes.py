@@ -203,7 +203,9 @@ def _in_pixels(layer: Layer, grid: Grid, legend: Legend, problems: list[Problem]
     channels = _channels(layer, legend)
     unknown = {value for value, channel in zip(layer.classes, channels, strict=True) if channel == -2}
     for what in sorted("Polygons without a class" if value is None else f"Class {value!r}" for value in unknown):
-        problem = Problem(layer.path.name, f"{what} of {layer.path.name}: not in the legend, left out.", "warning", "unknown class")
+        problem = Problem(
+            layer.path.name, f"{what} of {layer.path.name}: not in the legend, left out.", "warning", "unknown class"
+        )
         if problem not in problems:
             problems.append(problem)
     a, b, c, d, e, f = tuple(~grid.transform)[:6]
