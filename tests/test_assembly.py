@@ -58,6 +58,31 @@ def test_it_says_of_itself_what_its_members_say(folder):
     assert info.merges == (Merge("river", ("pond",)), Merge("pond", ("tree",)))
 
 
+def test_a_rule_s_shapes_come_along_and_its_nodata_does_not(folder):
+    rule = """
+        [bands]
+        green = "green"
+        nir1 = "nir"
+        [[condition]]
+        index = "ndwi"
+        above = 0.1
+        [[class]]
+        id = 8
+        name = "pond"
+        large_px = 400
+        [[class]]
+        id = 9
+        name = "sea"
+        large_px = 90000
+    """
+    (folder / "rule.toml").write_text(rule)
+    members = Member(file="rule.toml", classes=("pond",)), Member(file="water/model.onnx", classes=("river",))
+    legend = Legend.of({7: "river", 8: "pond"})
+    info = open_engine(Assembly(legend=legend, members=members).save(folder / "both.json")).info
+    assert [(shape.name, shape.large_px) for shape in info.shapes] == [("pond", 400)]
+    assert {band.name: fill for band, fill in zip(info.bands, info.fill, strict=True)} == {"green": 100, "nir": 100}
+
+
 def test_a_scene_is_predicted_by_all_members(folder):
     values = np.random.default_rng(3).integers(0, 255, (3, 50, 61)).astype(np.uint8)
     with rasterio.open(folder / "s.tif", "w", driver="GTiff", height=50, width=61, count=3, dtype="uint8") as file:

@@ -109,7 +109,7 @@ class Assembly(BaseModel):
 class AssemblyEngine(Engine):
     """The members of an assembly, run on the same windows; it is used as any other engine is.
 
-    The bands are those of all members, and nodata is filled for all as for the first member that reads a band.
+    The bands are those of all members, and nodata is filled for all as for the first network that reads a band.
     """
 
     name = "assembly"
@@ -164,7 +164,9 @@ def combine(assembly: Assembly, infos: Sequence[ModelInfo]) -> ModelInfo:
     for info in infos:
         for band, fill, (low, high) in zip(info.bands, info.fill, info.value_range, strict=True):
             known, first, (least, most) = bands.get(band.name, (band, fill, (low, high)))
-            bands[band.name] = known, first, (min(low, least), max(high, most))
+            # A rule has seen no values; a network has, and its nodata lies in their midst.
+            kept = fill if least == most else first
+            bands[band.name] = known, kept, (min(low, least), max(high, most))
     givers = {name: info for member, info in zip(assembly.members, infos, strict=True) for name in member.classes}
 
     def of_class(key: str) -> tuple[float, ...]:
@@ -187,6 +189,12 @@ def combine(assembly: Assembly, infos: Sequence[ModelInfo]) -> ModelInfo:
         min_area_m2=of_class("min_area_m2"),
         min_area_px=of_class("min_area_px"),
         merges=(*_own_merges(assembly, infos), *assembly.merges),
+        shapes=tuple(
+            shape
+            for member, info in zip(assembly.members, infos, strict=True)
+            for shape in info.shapes
+            if shape.name in member.classes
+        ),
         shapes=tuple(shape for name, info in givers.items() for shape in info.shapes if shape.name == name),
         network="assembly",
         training={"members": [member.model_dump() for member in assembly.members]},
