@@ -189,12 +189,6 @@ def combine(assembly: Assembly, infos: Sequence[ModelInfo]) -> ModelInfo:
         min_area_m2=of_class("min_area_m2"),
         min_area_px=of_class("min_area_px"),
         merges=(*_own_merges(assembly, infos), *assembly.merges),
-        shapes=tuple(
-            shape
-            for member, info in zip(assembly.members, infos, strict=True)
-            for shape in info.shapes
-            if shape.name in member.classes
-        ),
         shapes=tuple(shape for name, info in givers.items() for shape in info.shapes if shape.name == name),
         network="assembly",
         training={"members": [member.model_dump() for member in assembly.members]},
