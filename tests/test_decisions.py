@@ -1,12 +1,17 @@
 """Decisions: thresholds, smallest areas and merging rules give masks, as data says and in its order."""
 
+import json
+
 import numpy as np
 import pytest
+import rasterio
 from scipy import ndimage
 
+from satmask.cli import main
 from satmask.decisions import Decision, Merge, Shape, choose_objects, merge, read_decision
 from satmask.errors import SettingError
 from satmask.legend import Legend
+from satmask.rasters import legend_tags
 
 WATER = Legend.of(["river", "pond", "house"])
 
@@ -134,3 +139,25 @@ def test_classes_that_exclude_each_other_have_no_merging_rules():
     legend = Legend.of(["ground", "house"], exclusive=True)
     with pytest.raises(SettingError, match="classes that overlap"):
         Decision(legend, merges=(Merge("house", ("ground",)),))
+
+
+def test_polygons_are_decided_as_the_raster_says(tmp_path, capsys):
+    said = noise(6, (30, 40, 3))
+    decision = Decision(WATER, (0.4, 0.6, 0.5), (6, 0, 0), merges=(Merge("house", ("river",)),))
+    with rasterio.open(
+        tmp_path / "a.probabilities.tif", "w", driver="GTiff", height=30, width=40, count=3, dtype="float32"
+    ) as file:
+        file.write(np.moveaxis(said, -1, 0))
+        file.descriptions = [f"{name} probability" for name in WATER.names]
+        file.update_tags(**legend_tags(WATER, decision.thresholds), **decision.tags())
+    arguments = ["polygons", str(tmp_path / "a.probabilities.tif"), "--out", str(tmp_path / "a.gpkg"), "--json"]
+    (tmp_path / "d.toml").write_text('merge = []\n[[class]]\nname = "river"\nmin_area_px = 0\n')
+    for more, wanted in (
+        ([], decision),
+        (["--threshold", "0.7"], decision.with_thresholds([0.7])),
+        (["--decision", str(tmp_path / "d.toml")], Decision(WATER, (0.4, 0.6, 0.5))),
+    ):
+        assert main([*arguments, *more]) == 0
+        found = json.loads(capsys.readouterr().out)["classes"]
+        masks = wanted.masks(said)
+        assert found == {name: ndimage.label(masks[..., at])[1] for at, name in enumerate(WATER.names)}

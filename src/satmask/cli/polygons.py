@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from satmask.cli.options import Json, LegendFile, Thresholds
+from satmask.cli.options import DecisionFile, Json, LegendFile, Thresholds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ def polygons(
     out: Annotated[Path, typer.Option(help="File to write: .gpkg, .fgb, .parquet, .geojson or .shp.")],
     legend: LegendFile = None,
     threshold: Thresholds = None,
+    decision: DecisionFile = None,
     min_area_m2: Annotated[float, typer.Option(min=0, help="Leave out what is smaller on the ground.")] = 0.0,
     as_json: Json = False,
 ) -> None:
@@ -41,9 +42,9 @@ def polygons(
     with Scene(raster) as scene:
         classes = _named(scene, legend)
         if scene.dtype.kind == "f":
-            masks, probabilities = _decided(scene, classes, limits)
-        elif limits:
-            msg = f"--threshold must come with probabilities, got class ids in {raster.name}."
+            masks, probabilities = _decided(scene, classes, decision, limits)
+        elif limits or decision:
+            msg = f"--threshold and --decision must come with probabilities, got class ids in {raster.name}."
             raise SettingError(msg)
         else:
             masks, probabilities = _ids(scene), None
@@ -104,20 +105,19 @@ def _ids(scene: Scene) -> np.ndarray:
     return values[..., 0]
 
 
-def _decided(scene: Scene, legend: Legend, limits: tuple[float, ...] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Decide by thresholds as predict does: class ids, or a mask a class where classes overlap."""
+def _decided(
+    scene: Scene, legend: Legend, path: Path | None, limits: tuple[float, ...] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decide as the raster says that predict did, but for what is given: class ids, or a mask a class."""
     import numpy as np
 
-    from satmask import SettingError, Window
+    from satmask import Window
+    from satmask.decisions import Decision, read_decision
     from satmask.prediction import decide
 
-    count = len(legend)
-    chosen = (limits or (0.5,)) * (count if not limits or len(limits) == 1 else 1)
-    if len(chosen) != count or not all(0 <= value <= 1 for value in chosen):
-        msg = f"--threshold must be 1 or {count} numbers from 0 to 1, got {', '.join(map(str, chosen))}."
-        raise SettingError(msg)
     probabilities = scene.raw(Window(0, 0, *scene.grid.shape)).astype(np.float32, copy=False)
-    if legend.exclusive or count == 1:
-        return decide(probabilities, legend, chosen), probabilities
-    # NaN, which stands for nodata, reaches no threshold.
-    return probabilities >= np.asarray(chosen, np.float32), probabilities
+    decision = Decision(legend) if legend.exclusive else Decision.from_tags(scene.tags, legend)
+    decision = (read_decision(path, decision) if path else decision).with_thresholds(limits)
+    if legend.exclusive:
+        return decide(probabilities, legend, decision.thresholds), probabilities
+    return decision.masks(probabilities, gsd_m=scene.grid.gsd_m), probabilities
