@@ -92,7 +92,9 @@ def find_corners(before: np.ndarray, strip: np.ndarray, row: int, *, outside: in
     """
     height, width = strip.shape
     rows = max(CHUNK_PX // max(width, 1), 1)
-    parts = [_vertices(before if not at else strip[at - 1], strip[at : at + rows], outside) for at in range(0, height, rows)]
+    parts = [
+        _vertices(before if not at else strip[at - 1], strip[at : at + rows], outside) for at in range(0, height, rows)
+    ]
     y, x = (
         np.concatenate([part[0] + at for part, at in zip(parts, range(row, row + height, rows), strict=True)]),
         np.concatenate([part[1] for part in parts]),

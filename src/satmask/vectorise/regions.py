@@ -49,8 +49,8 @@ class Regions:
     @classmethod
     def none(cls, count: int = 0) -> Regions:
         """Regions without a pixel."""
-        zeros = (np.zeros(count, np.int64) for _ in range(4))
-        return cls(*zeros, np.full(count, np.inf))
+        labels, areas, wholes, fractions = np.zeros((4, count), np.int64)
+        return cls(labels, areas, wholes, fractions, np.full(count, np.inf))
 
     def take(self, regions: np.ndarray) -> Regions:
         """Some of the regions."""

@@ -43,6 +43,8 @@ class Rings:
 
     def join(self, other: Rings) -> Rings:
         """These rings and those."""
+        if not len(self.lengths) or not len(other.lengths):
+            return self if len(self.lengths) else other
         return Rings(
             np.concatenate([self.codes, other.codes]),
             np.concatenate([self.lengths, other.lengths]),
@@ -57,10 +59,11 @@ def spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         >>> spans(np.array([7, 0]), np.array([2, 3])).tolist()
         [7, 8, 0, 1, 2]
     """
-    filled = np.flatnonzero(lengths)
-    if not len(filled):
+    if not lengths.all():
+        filled = np.flatnonzero(lengths)
+        starts, lengths = starts.take(filled), lengths.take(filled)
+    if not len(lengths):
         return np.empty(0, np.int64)
-    starts, lengths = starts.take(filled), lengths.take(filled)
     heads = np.cumsum(lengths)
     # Within a piece, indices grow by one; from piece to piece, they jump.
     indices = np.ones(heads[-1], np.int64)
@@ -117,9 +120,7 @@ def _regions_in_order(rings: Rings, firsts: np.ndarray, outer: np.ndarray, start
     return np.asarray(rings.owners[outer][order])
 
 
-def _closed(
-    rings: Rings, starts: np.ndarray, begins: np.ndarray, chosen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _closed(rings: Rings, starts: np.ndarray, begins: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points of rings that begin where they ought to and end where they begin, and where each ring's points start."""
     lengths = rings.lengths[chosen]
     ahead = (begins - starts)[chosen]
@@ -155,10 +156,14 @@ def _split(rings: Rings) -> Rings:
     pieces = np.stack([cuts, starts], axis=1)[arcs], np.stack([first, arc_lengths - first], axis=1)[arcs]
     codes = rings.codes.take(spans(*(piece.ravel() for piece in pieces)))
     heads = np.cumsum(chains.lengths) - chains.lengths
-    lengths = np.add.reduceat(arc_lengths[arcs], heads)
-    whole = np.ones(len(rings.lengths), bool)
-    whole[affected] = False
-    return rings.take(whole).join(Rings(codes, lengths, rings.owners[ring_of[arcs[heads]]]))
+    # Parts of a ring come together, in the order of the rings, and fill the ring's place.
+    codes_now = rings.codes.copy()
+    codes_now[spans((ends - rings.lengths)[affected], rings.lengths[affected])] = codes
+    parts = np.ones(len(rings.lengths), np.int64)
+    parts[affected] = np.unique(ring_of[arcs[heads]], return_counts=True)[1]
+    lengths = np.repeat(rings.lengths, parts)
+    lengths[spans((np.cumsum(parts) - parts)[affected], parts[affected])] = np.add.reduceat(arc_lengths[arcs], heads)
+    return Rings(codes_now, lengths, np.repeat(rings.owners, parts))
 
 
 def _meetings(rings: Rings) -> tuple[np.ndarray, np.ndarray]:

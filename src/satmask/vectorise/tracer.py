@@ -52,6 +52,35 @@ class Traced:
 
 
 @dataclass(frozen=True)
+class _Outlines:
+    """Vertices of a strip's chains: those of chains from above, and two for each edge.
+
+    Attributes:
+        chains: Links chains from above, which are the first nodes, and edges.
+        above: Chains from above.
+        edges: Vertices of each edge, int64, `(edges, 2)`.
+        owners: Region of each chain.
+    """
+
+    chains: Chains
+    above: Rings
+    edges: np.ndarray
+    owners: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> Rings:
+        """Those of the chains that are chosen, bool, `(chains,)`."""
+        lengths = self.chains.lengths
+        members = lengths[chosen]
+        if not len(members):
+            return Rings.none()
+        nodes = self.chains.order.take(spans((np.cumsum(lengths) - lengths)[chosen], members))
+        sizes = np.concatenate([self.above.lengths, np.full(len(self.edges), 2)])
+        starts, sizes = (np.cumsum(sizes) - sizes).take(nodes), sizes.take(nodes)
+        codes = np.concatenate([self.above.codes, self.edges.ravel()]).take(spans(starts, sizes))
+        return Rings(codes, np.add.reduceat(sizes, np.cumsum(members) - members), self.owners[chosen])
+
+
+@dataclass(frozen=True)
 class _State:
     """What waits for the next strip.
 
@@ -165,14 +194,16 @@ class Tracer:
         regions = merge(state.regions, of_known, count)
         runs = Runs(left[0], left[1], right[1] - left[1], of_chain.take(chains.chain.take(left[2])))
         grow(regions, runs, strip, values, outside=self._outside)
-        # A region goes on where one of its chains does.
+        # A region goes on where one of its chains does. Those that go on, and the others, are numbered apart.
         goes_on = np.zeros(count, bool)
         goes_on[of_chain[~chains.closed]] = True
-        # Those that go on, and those that are complete, are numbered apart.
         number = np.where(goes_on, np.cumsum(goes_on), np.cumsum(~goes_on)) - 1
-        outlines = _outlines(chains, state.chains, corners.codes, number[of_chain])
-        closed = state.rings.owned(number[of_known][state.rings.owners]).join(outlines.take(chains.closed))
-        waits = np.concatenate([goes_on[of_known][state.rings.owners], goes_on[of_chain[chains.closed]]])
+        outlines = _Outlines(chains, state.chains, corners.codes, number[of_chain])
+        rings, rings_wait = (
+            state.rings.owned(number[of_known][state.rings.owners]),
+            goes_on[of_known][state.rings.owners],
+        )
+        waits = chains.closed & goes_on[of_chain]
         opened = (np.cumsum(~chains.closed) - 1)[chains.chain]
         self._state = _State(
             row + height,
@@ -180,10 +211,10 @@ class Tracer:
             west.left_open(opened),
             east.left_open(opened),
             outlines.take(~chains.closed),
-            closed.take(waits),
+            rings.take(rings_wait).join(outlines.take(waits)),
             regions.take(goes_on),
         )
-        return self._told(closed.take(~waits), regions.take(~goes_on))
+        return self._told(rings.take(~rings_wait).join(outlines.take(chains.closed & ~waits)), regions.take(~goes_on))
 
     def _told(self, rings: Rings, regions: Regions) -> Traced:
         """Make polygons of complete regions."""
@@ -204,9 +235,7 @@ def _link(west: Verticals, east: Verticals, nodes: int) -> Chains:
     return follow(successors)
 
 
-def _regions(
-    chains: Chains, state: _State, left: np.ndarray, right: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int]:
+def _regions(chains: Chains, state: _State, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Number the regions of a strip.
 
     Chains belong to one region if a run of pixels lies between them; those from above belong to theirs already.
@@ -227,12 +256,3 @@ def _regions(
     is_smallest = smallest == np.arange(len(smallest))
     became = (np.cumsum(is_smallest) - 1)[smallest]
     return became[:count], became[count:], int(is_smallest.sum())
-
-
-def _outlines(chains: Chains, above: Rings, edges: np.ndarray, owners: np.ndarray) -> Rings:
-    """Vertices of all chains: those of chains from above, and two for each edge in the strip."""
-    codes = np.concatenate([above.codes, edges.ravel()])
-    sizes = np.concatenate([above.lengths, np.full(len(edges), 2)])
-    starts = np.cumsum(sizes) - sizes
-    lengths = np.bincount(chains.chain, sizes, minlength=len(chains.lengths)).astype(np.int64)
-    return Rings(codes.take(spans(starts.take(chains.order), sizes.take(chains.order))), lengths, owners)
