@@ -22,10 +22,10 @@ from satmask.datasets.wkt import CLASSES, DECIMALS, EMPTY, GridSize, read_grid_s
 from satmask.decisions import Decision, read_decision
 from satmask.errors import DataError, SettingError
 from satmask.legend import Legend
-from satmask.masks import polygonise
 from satmask.rasters import read_legend_tags
 from satmask.scene import Scene
 from satmask.submission.tables import RowSpool, check_table
+from satmask.vectorise import trace
 from satmask.windows import Window
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def mask_to_wkt(mask: np.ndarray, size: GridSize, *, simplify_px: float = 0.0, d
         >>> mask_to_wkt(np.ones((1, 1), bool), GridSize(0.5, -0.5), decimals=2)
         'MULTIPOLYGON (((0.00 0.00, 0.00 -1.00, 1.00 -1.00, 1.00 0.00, 0.00 0.00)))'
     """
-    shape: MultiPolygon = MultiPolygon(polygonise(mask))
+    shape: MultiPolygon = MultiPolygon(list(trace(mask).polygons))
     if shape.is_empty:
         return EMPTY
     if simplify_px:
