@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from satmask.scoring.rasters import score_rasters as score_rasters
     from satmask.split_files import write_split as write_split
     from satmask.splitting import plan_split as plan_split
+    from satmask.stack import Product as Product
+    from satmask.stack import Stack as Stack
+    from satmask.stack import open_imagery as open_imagery
     from satmask.submission import write_crowdai as write_crowdai
     from satmask.training import train as train
     from satmask.windows import Window as Window
@@ -72,6 +75,7 @@ _PUBLIC = {
     "satmask.scoring.rasters": ("score_folders", "score_rasters"),
     "satmask.split_files": ("write_split",),
     "satmask.splitting": ("plan_split",),
+    "satmask.stack": ("Product", "Stack", "open_imagery"),
     "satmask.submission": ("write_crowdai",),
     "satmask.training": ("train",),
     "satmask.windows": ("Window",),
