@@ -16,6 +16,7 @@ from shapely.affinity import rotate, scale, translate
 from satmask.errors import DataError
 from satmask.masks import encode_coco, rasterise
 from satmask.scoring.coco import score_coco
+from satmask.scoring.coco_matches import match_coco
 from satmask.scoring.coco_table import score_coco_table
 
 
@@ -304,3 +305,40 @@ def test_areas_that_cannot_be_are_those_of_the_pixels(area):
     strange = truth | {"annotations": [entry | {"area": area} for entry in truth["annotations"]]}
     without = truth | {"annotations": [entry | {"area": None} for entry in truth["annotations"]]}
     assert score_coco_table(detect(truth, 6), strange) == score_coco_table(detect(truth, 6), without)
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_matches_of_tiles_that_all_count_once_give_the_same_scores(seed, crowd):
+    truth = town(seed, crowd=crowd)
+    detections = detect(town(seed), seed)
+    score = score_coco(detections, truth)
+    found = match_coco(detections, truth).scores(np.ones(12, int))
+    assert found == pytest.approx((score.ap50, score.ar50), abs=1e-12)
+
+
+def test_matches_of_tiles_that_count_twice_are_those_of_tiles_given_twice():
+    truth, random = town(8), np.random.default_rng(8)
+    detections = [entry | {"score": random.random()} for entry in detect(truth, 8)]
+    weights = random.integers(0, 3, 12)
+    repeated = {"images": [], "categories": truth["categories"], "annotations": []}
+    seen = []
+    for tile, times in zip(truth["images"], weights, strict=True):
+        for copy_ in range(times):
+            id_ = tile["id"] + 100 * copy_
+            repeated["images"].append(tile | {"id": id_})
+            for source, target in ((truth["annotations"], repeated["annotations"]), (detections, seen)):
+                target += [entry | {"image_id": id_} for entry in source if entry["image_id"] == tile["id"]]
+    score = score_coco(seen, repeated)
+    # Repeated detections follow one another here and tie there: precision may differ at single recalls.
+    ap50, ar50 = match_coco(detections, truth).scores(weights)
+    assert ar50 == pytest.approx(score.ar50)
+    assert ap50 == pytest.approx(score.ap50, abs=0.01)
+    assert ap50 != score_coco(detections, truth).ap50
+
+
+def test_matches_of_nothing_have_no_score():
+    truth = town(5)
+    nothing = match_coco(detect(truth, 5), truth | {"annotations": []})
+    assert np.isnan(nothing.scores(np.ones(12, int))).all()
+    assert match_coco([], truth).scores(np.ones(12, int)) == (0, 0)
