@@ -12,7 +12,10 @@ import typer
 
 import satmask
 from satmask.cli import app
+from satmask.datasets.dstl import LEGEND
+from satmask.decisions import Decision, read_decision
 from satmask.recipe import Recipe
+from satmask.rules import read_rule
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,12 +85,16 @@ def test_commands_parse_and_their_settings_are_known(text):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")], ids=lambda page: page.name)
-def test_toml_examples_are_recipes_or_legends(page, tmp_path):
+def test_toml_examples_are_of_a_known_kind(page, tmp_path):
     for code in blocks(page, "toml"):
         path = tmp_path / "example.toml"
         path.write_text(code, encoding="utf-8")
         if "classes" in tomllib.loads(code):
             assert len(satmask.read_legend(path)) > 1
+        elif "condition" in tomllib.loads(code):
+            assert read_rule(path).conditions
+        elif "merge" in tomllib.loads(code):
+            assert read_decision(path, Decision(LEGEND)) != Decision(LEGEND)
         else:
             assert Recipe.load(path) != Recipe()
 
