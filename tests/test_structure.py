@@ -22,6 +22,7 @@ losses metrics models
 scene
 stack
 rasters
+vectorise
 masks
 labels polygons
 datasets
@@ -64,6 +65,7 @@ NEVER_KERAS = [
     "labels",
     "rasters",
     "polygons",
+    "vectorise",
     "scoring",
     "datasets",
     "submission",

@@ -26,7 +26,7 @@ class Ends:
     """Ends of vertical edges whose region lies on one side, those of a column one after another from north to south.
 
     Attributes:
-        x: Column of the vertex, int64, `(ends,)`.
+        x: Column of the vertex, int32, `(ends,)`.
         y: Its row, counted from the first row of the scene.
         begins: Whether an edge begins here, seen from the north; else one ends.
         node: The horizontal edge that has the same corner.
@@ -113,8 +113,10 @@ def _vertices(above: np.ndarray, rows: np.ndarray, outside: int) -> tuple[np.nda
     north, south, west, east = vertical[:-1], vertical[1:], horizontal[:, :-1], horizontal[:, 1:]
     found = np.flatnonzero((north ^ south) | (west ^ east) | (north & west))
     # Division takes longer than all the rest.
-    y = np.repeat(np.arange(height), np.diff(np.searchsorted(found, np.arange(height + 1) * (width + 1))))
-    x = found - y * (width + 1)
+    y = np.repeat(
+        np.arange(height, dtype=np.int32), np.diff(np.searchsorted(found, np.arange(height + 1) * (width + 1)))
+    )
+    x = (found - y * np.int64(width + 1)).astype(np.int32)
     corner = found + y  # in the padded rows, which are one longer than those of vertices
     flat, below = padded.ravel(), width + 2
     return y, x, *(flat.take(corner + step) for step in (0, 1, below, below + 1))
@@ -175,4 +177,4 @@ def _ends(
     found = np.flatnonzero(np.stack([*ends.values(), *begins.values()], axis=1))
     vertex, kind = found >> 2, found & 3
     edge = edges.take((vertex << 2) + np.array([*ends, *begins]).take(kind))
-    return Ends(x.take(vertex), y.take(vertex), kind >= len(ends), edge.astype(np.int64))
+    return Ends(x.take(vertex), y.take(vertex), kind >= len(ends), edge)

@@ -97,8 +97,9 @@ def sort(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         >>> [part.tolist() for part in sort(np.array([7, 5, 7]))]
         [[5, 7, 7], [1, 0, 2]]
     """
-    joint = np.sort((keys << PLACE_BITS) | np.arange(len(keys)))
-    return joint >> PLACE_BITS, joint & ((1 << PLACE_BITS) - 1)
+    joint = (keys.astype(np.int64) << PLACE_BITS) | np.arange(len(keys))
+    joint.sort()
+    return (joint >> PLACE_BITS).astype(np.int32), joint & ((1 << PLACE_BITS) - 1)
 
 
 def connect(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -76,7 +76,8 @@ def merge(known: Regions, become: np.ndarray, count: int) -> Regions:
     merged.labels[become] = known.labels
     np.add.at(merged.areas, become, known.areas)
     _add(merged, become, known.wholes, known.fractions)
-    np.minimum.at(merged.minima, become, known.minima)
+    with np.errstate(invalid="ignore"):  # NaN is passed on
+        np.minimum.at(merged.minima, become, known.minima)
     return merged
 
 
@@ -114,7 +115,8 @@ def _measure(regions: Regions, numbers: np.ndarray, lengths: np.ndarray, inside:
         steps = np.rint(np.nan_to_num(inside).astype(np.float64) * 2.0**FRACTION_BITS).astype(np.int64)
         sums = np.add.reduceat(steps, starts)
         _add(regions, numbers, sums >> FRACTION_BITS, sums & ((1 << FRACTION_BITS) - 1))
-    np.minimum.at(regions.minima, numbers, minima.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # NaN is passed on
+        np.minimum.at(regions.minima, numbers, minima.astype(np.float64))
 
 
 def _add(regions: Regions, numbers: np.ndarray, wholes: np.ndarray, fractions: np.ndarray) -> None:

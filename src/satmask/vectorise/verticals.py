@@ -16,7 +16,7 @@ class Open:
     """Vertical edges, with their region on one side, that go on below a strip.
 
     Attributes:
-        x: Column of each, int64, `(edges,)`.
+        x: Column of each, int32, `(edges,)`.
         node: The chain that it belongs to.
     """
 
@@ -26,7 +26,7 @@ class Open:
     @classmethod
     def none(cls) -> Open:
         """No edge at all."""
-        return cls(np.empty(0, np.int64), np.empty(0, np.int64))
+        return cls(np.empty(0, np.int32), np.empty(0, np.int32))
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Verticals:
     """Vertical edges, with their region on one side, cut to a strip.
 
     Attributes:
-        x: Column of each, int64, `(edges,)`.
+        x: Column of each, int32, `(edges,)`.
         top: First row.
         bottom: The row behind its last.
         north: What it is joined with at its northern end.
@@ -76,8 +76,8 @@ def join_verticals(known: Open, ends: Ends, row: int, height: int) -> Verticals:
         height: Its rows.
     """
     x, order = sort(np.concatenate([known.x, ends.x]))
-    y = np.concatenate([np.full(len(known.x), row), ends.y]).take(order)
-    node = np.concatenate([known.node, ends.node + len(known.node)]).take(order)
+    y = np.concatenate([np.full(len(known.x), row, np.int32), ends.y]).take(order)
+    node = np.concatenate([known.node, ends.node + np.int32(len(known.node))]).take(order)
     begins = np.concatenate([np.ones(len(known.x), bool), ends.begins]).take(order)
     first = np.flatnonzero(begins)
     # Behind an edge that goes on, the next one begins, in another column.
