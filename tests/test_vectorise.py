@@ -18,18 +18,14 @@ FIELDS = ("labels", "areas_px", "means", "minima")
 
 
 def spiral(side):
-    mask = np.zeros((side, side), np.uint8)
-    row, column, steps = 0, 0, (0, 1)
-    while True:
-        mask[row, column] = 1
-        ahead = (row + 2 * steps[0], column + 2 * steps[1])
-        if not all(0 <= at < side for at in (row + steps[0], column + steps[1])) or (
-            all(0 <= at < side for at in ahead) and mask[ahead]
-        ):
-            steps = (steps[1], -steps[0])
-            if mask[row + steps[0] * 2, column + steps[1] * 2] if row + steps[0] * 2 < side else True:
-                return mask
-        row, column = row + steps[0], column + steps[1]
+    mask, row, column = np.zeros((side, side), np.uint8), 0, 0
+    mask[0, 0] = 1
+    for turn, length in enumerate([side - 1, *np.repeat(range(side - 1, 1, -2), 2)]):
+        down, right = ((0, 1), (1, 0), (0, -1), (-1, 0))[turn % 4]
+        for _ in range(length):
+            row, column = row + down, column + right
+            mask[row, column] = 1
+    return mask
 
 
 def frames(count):
