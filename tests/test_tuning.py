@@ -10,10 +10,11 @@ import pytest
 import rasterio
 from onnx import TensorProto, helper
 
+from satmask.assembly import Assembly, Member
 from satmask.cli import main
 from satmask.datasets import Sample
 from satmask.decisions import choose_objects
-from satmask.engines import Engine
+from satmask.engines import Engine, open_engine
 from satmask.errors import DataError, SettingError
 from satmask.labels import Truth
 from satmask.legend import Legend
@@ -234,3 +235,14 @@ def test_the_command_writes_what_is_better_and_predict_uses_it(tmp_path, capsys)
         assert np.array_equal(file.read(1) > 0, tuned.decision.masks(said).any(axis=-1))
     assert main(["tune", str(path), str(tmp_path / "data"), "-q"]) == 0
     assert "0 of 2 classes better\n" in capsys.readouterr().out
+
+
+def test_members_of_an_assembly_are_tuned_one_by_one(tmp_path, capsys):
+    write_pairs(tmp_path / "data", 4)
+    write_model(tmp_path / "model.onnx", info())
+    assembly = Assembly(legend=TWO, members=(Member(file="model.onnx", classes=("house", "pond")),))
+    assembly.save(tmp_path / "assembly.json")
+    assert main(["tune", str(tmp_path), str(tmp_path / "data"), "-q"]) == 0
+    assert "1 of 2 classes better" in capsys.readouterr().out
+    assert open_engine(tmp_path / "assembly.json").info.thresholds == read_info(tmp_path / "model.onnx").thresholds
+    assert main(["tune", str(tmp_path / "data" / "legend.toml"), str(tmp_path / "data"), "-q"]) == 2

@@ -68,7 +68,9 @@ def _models(path: Path) -> dict[str, Path]:
 
     file = find_model(path)
     if file.name == FILE:
-        return {member.file: inner_path(member.file, file) for member in Assembly.load(file).members}
+        files = [member.file for member in Assembly.load(file).members]
+        # Rules have their thresholds in their own file.
+        return {name: inner_path(name, file) for name in files if name.endswith(".onnx")}
     if file.suffix != ".onnx":
         msg = f"Model to be tuned must be an .onnx file or a run folder, got {path}."
         raise SettingError(msg)
