@@ -10,12 +10,15 @@ import typer
 from satmask.cli.options import File, Json, LegendFile
 
 if TYPE_CHECKING:
+    from satmask.cli.score_details import Details
     from satmask.legend import Legend
     from satmask.scoring.coco import CocoScore
+    from satmask.scoring.comparisons import Comparison
     from satmask.scoring.pixels import Confusion
     from satmask.scoring.rasters import FolderScore
 
 CLASSES = ".classes.tif"
+Comparisons = dict[str, "Comparison"]
 Groups = dict[str, "tuple[Confusion | None, CocoScore | None]"]
 
 
@@ -39,6 +42,16 @@ def score(
     grid: Annotated[
         Path | None, typer.Option(**File, help="DSTL's grid_sizes.csv; by default the one beside the truth.")
     ] = None,
+    boundary: Annotated[
+        str | None, typer.Option(metavar="DISTANCE", help="Boundary IoU, too, within 2% of the diagonal, 5px or 1m.")
+    ] = None,
+    objects: Annotated[
+        bool, typer.Option("--objects", help="Objects, too: found, kinds of errors, how well drawn; COCO's table.")
+    ] = False,
+    intervals: Annotated[
+        str | None,
+        typer.Option(metavar="images|groups", help="95 % intervals over images, or over the groups of --by."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score predictions against the truth.
@@ -49,28 +62,36 @@ def score(
     from satmask import read_legend, score_coco
     from satmask.cli import options
     from satmask.cli.output import complain_about
+    from satmask.cli.score_details import asked_for, find_details
     from satmask.cli.score_tables import score_tables
 
+    asked = asked_for(boundary=boundary, objects=objects, intervals=intervals, by=by)
     if prediction.suffix.lower() == ".csv":
+        asked.refuse("a table of polygons (CSV)")
         if not score_tables(prediction, truth, legend=legend, grid=grid, by=by, as_json=as_json):
             raise typer.Exit(1)
         return
     if prediction.suffix == ".json":
         file = _annotation_file(truth)
-        _report(None, score_coco(prediction, file), _groups(by, None, (prediction, file)), as_json=as_json)
+        found = score_coco(prediction, file)
+        details = find_details(asked, None, {}, (prediction, file))
+        _report(None, found, _groups(by, None, (prediction, file)), details, as_json=as_json)
         return
     known = read_legend(legend) if legend else None
-    result = score_pixels(prediction, truth, known, options.mapping(pairs))
-    objects = objects_of(prediction, truth)
-    score = score_coco(*objects) if objects else None
-    _report(result, score, _groups(by, result, objects), as_json=as_json)
+    result, comparisons = score_pixels(prediction, truth, known, options.mapping(pairs))
+    tiles = objects_of(prediction, truth)
+    score = score_coco(*tiles) if tiles else None
+    details = find_details(asked, result, comparisons, tiles)
+    _report(result, score, _groups(by, result, tiles), details, as_json=as_json)
     if result.failed:
         complain_about([f"{name}: {reason}" for name, reason in result.failed.items()], what="error")
         raise typer.Exit(1)
 
 
-def score_pixels(prediction: Path, truth: Path, legend: Legend | None, mapping: dict[int, int]) -> FolderScore:
-    """Score pixels in the way that the truth asks for."""
+def score_pixels(
+    prediction: Path, truth: Path, legend: Legend | None, mapping: dict[int, int]
+) -> tuple[FolderScore, Comparisons]:
+    """Score pixels in the way that the truth asks for, and tell what was compared with what, by name."""
     from satmask import SettingError
     from satmask.datasets import recognise
     from satmask.datasets.scenes import VECTOR_SUFFIXES
@@ -85,9 +106,12 @@ def score_pixels(prediction: Path, truth: Path, legend: Legend | None, mapping: 
     return (_by_vectors if vectors else _by_dataset)(prediction, truth, legend)
 
 
-def _by_rasters(prediction: Path, truth: Path, legend: Legend | None, mapping: dict[int, int]) -> FolderScore:
+def _by_rasters(
+    prediction: Path, truth: Path, legend: Legend | None, mapping: dict[int, int]
+) -> tuple[FolderScore, Comparisons]:
     from satmask import DataError, score_folders, score_rasters
-    from satmask.scoring.rasters import FolderScore
+    from satmask.scoring.comparisons import Comparison
+    from satmask.scoring.rasters import FolderScore, files_by_name
 
     if prediction.is_dir() != truth.is_dir():
         msg = f"Prediction and truth must both be files or both be folders, got {prediction} and {truth}."
@@ -95,9 +119,13 @@ def _by_rasters(prediction: Path, truth: Path, legend: Legend | None, mapping: d
     legend = legend or _tagged(prediction)
     mapping = mapping or _one_to_one(prediction, truth, legend)
     if truth.is_dir():
-        return score_folders(prediction, truth, legend, mapping=mapping)
-    found = score_rasters(prediction, truth, legend, mapping=mapping)
-    return FolderScore(found, {_name(prediction): found})
+        result = score_folders(prediction, truth, legend, mapping=mapping)
+        said, true = files_by_name(prediction), files_by_name(truth)
+    else:
+        total = score_rasters(prediction, truth, legend, mapping=mapping)
+        name = _name(prediction)
+        result, said, true = FolderScore(total, {name: total}), {name: prediction}, {name: truth}
+    return result, {name: Comparison(said[name], true[name], result.total.legend, mapping) for name in result.parts}
 
 
 def _one_to_one(prediction: Path, truth: Path, legend: Legend | None) -> dict[int, int]:
@@ -123,10 +151,11 @@ def _told(mapping: dict[int, int], source: str, target: str) -> dict[int, int]:
     return mapping
 
 
-def _by_vectors(prediction: Path, truth: Path, legend: Legend | None) -> FolderScore:
+def _by_vectors(prediction: Path, truth: Path, legend: Legend | None) -> tuple[FolderScore, Comparisons]:
     from satmask import Scene
     from satmask.cli.output import complain_about
     from satmask.datasets.scenes import read_labels
+    from satmask.scoring.comparisons import Comparison
     from satmask.scoring.labels import score_samples
 
     tagged = _tagged(prediction)
@@ -139,14 +168,18 @@ def _by_vectors(prediction: Path, truth: Path, legend: Legend | None) -> FolderS
         problems |= {problem.what for problem in found}
     complain_about(sorted(problems))
     chosen = next(iter(truths.values()))[0].legend if truths else None
-    return score_samples(paths, truths, mapping=_renamed(prediction, tagged, chosen))
+    mapping = _renamed(prediction, tagged, chosen)
+    result = score_samples(paths, truths, mapping=mapping)
+    legend = result.total.legend
+    return result, {name: Comparison(paths[name], truths[name][0], legend, mapping) for name in result.parts}
 
 
-def _by_dataset(prediction: Path, truth: Path, legend: Legend | None) -> FolderScore:
+def _by_dataset(prediction: Path, truth: Path, legend: Legend | None) -> tuple[FolderScore, Comparisons]:
     from satmask import read_dataset
     from satmask.cli.output import complain
     from satmask.datasets import recognise
     from satmask.datasets.legend_file import find_legend
+    from satmask.scoring.comparisons import Comparison
     from satmask.scoring.labels import score_samples
 
     tagged = _tagged(prediction)
@@ -155,8 +188,13 @@ def _by_dataset(prediction: Path, truth: Path, legend: Legend | None) -> FolderS
     data = read_dataset(truth, legend=legend or guess)
     if data.problems:
         complain(f"warning: problems in the truth, {len(data.problems):,} in all: {data.problems[0].what}")
-    truths = {sample.name: (sample.labels, sample.image) for split in data.splits.values() for sample in split}
-    return score_samples(_predictions(prediction), truths, mapping=_renamed(prediction, tagged, data.legend))
+    samples = {sample.name: sample for split in data.splits.values() for sample in split}
+    paths, mapping = _predictions(prediction), _renamed(prediction, tagged, data.legend)
+    result = score_samples(paths, {name: (one.labels, one.image) for name, one in samples.items()}, mapping=mapping)
+    return result, {
+        name: Comparison(paths[name], samples[name].labels, result.total.legend, mapping, samples[name].bounds)
+        for name in result.parts
+    }
 
 
 def _renamed(prediction: Path, said: Legend | None, true: Legend | None) -> dict[int, int]:
@@ -278,13 +316,15 @@ def _tagged(prediction: Path) -> Legend | None:
     return None
 
 
-def _report(pixels: FolderScore | None, objects: CocoScore | None, groups: Groups, *, as_json: bool) -> None:
+def _report(
+    pixels: FolderScore | None, objects: CocoScore | None, groups: Groups, details: Details, *, as_json: bool
+) -> None:
     from satmask.cli.output import complain, say, say_json, say_table
 
     if pixels and pixels.unpaired:
         complain(f"note: {len(pixels.unpaired):,} files without a partner, such as {pixels.unpaired[0].name}.")
     if as_json:
-        say_json(_plain(pixels, objects, groups))
+        say_json(_plain(pixels, objects, groups) | details.to_dict())
         return
     if pixels:
         say_table(pixels.total.table())
@@ -295,21 +335,24 @@ def _report(pixels: FolderScore | None, objects: CocoScore | None, groups: Group
         say(f"AR@0.5  {objects.ar50:.4f}")
         found = f"{objects.matched:,} of {objects.truths:,} objects found by {objects.detections:,} detections"
         say(f"{found} in {objects.tiles:,} tiles")
+    for table in details.tables():
+        say("")
+        say_table(table)
     if groups:
         say("")
-        say_table(_group_rows(groups))
+        say_table(_group_rows(groups, details))
 
 
-def _group_rows(groups: Groups) -> list[tuple[str, ...]]:
+def _group_rows(groups: Groups, details: Details) -> list[tuple[str, ...]]:
     """One row a group: means over its classes, and what is known of its objects."""
     has_pixels, has_objects = (any(pair[side] for pair in groups.values()) for side in (0, 1))
     heads = ("pixels", "IoU", "precision", "recall", "F1") if has_pixels else ()
-    rows: list[tuple[str, ...]] = [("group", *heads, *(("AP@0.5", "AR@0.5") if has_objects else ()))]
+    rows: list[tuple[str, ...]] = [("group", *heads, *(("AP@0.5", "AR@0.5") if has_objects else ()), *details.heads)]
     for name, (counts, found) in groups.items():
         measures = [counts.mean(measure) for measure in ("iou", "precision", "recall", "f1")] if counts else []
         pixels = (f"{counts.pixels:,}", *(f"{value:.4f}" for value in measures)) if counts else ("",) * len(heads)
         objects = (f"{found.ap50:.4f}", f"{found.ar50:.4f}") if found else ("", "") if has_objects else ()
-        rows.append((name, *pixels, *objects))
+        rows.append((name, *pixels, *objects, *details.cells(name)))
     return rows
 
 

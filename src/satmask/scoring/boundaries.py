@@ -99,7 +99,13 @@ class BoundaryScore:
 
 
 def score_boundaries(
-    truth: np.ndarray, predicted: np.ndarray, legend: Legend, *, distance_px: int, valid: np.ndarray | None = None
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    legend: Legend,
+    *,
+    distance_px: int,
+    valid: np.ndarray | None = None,
+    core: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> BoundaryScore:
     """Count what two sets of masks share near their contours.
 
@@ -109,6 +115,8 @@ def score_boundaries(
         legend: The classes.
         distance_px: How far from its contour a mask counts, in pixels, at least 1; see `boundary_distance`.
         valid: False where a pixel doesn't count, `(height, width)`; all count by default.
+        core: Rows and columns to count. Around those of a window, read as many pixels as the distance has: then windows
+            add up to the whole image.
 
     Returns:
         The counts.
@@ -126,7 +134,7 @@ def score_boundaries(
     known = np.ones(shape[:2], bool) if valid is None else np.asarray(valid) != 0
     counts = np.zeros((len(legend), 3), np.int64)
     for channel in range(len(legend)):
-        true, said = (near_contour((side[..., channel] != 0) & known, distance_px) for side in (truth, predicted))
+        true, said = (near_contour((side[..., channel] != 0) & known, distance_px)[core] for side in (truth, predicted))
         counts[channel] = [(true & said).sum(), (said & ~true).sum(), (true & ~said).sum()]
     return BoundaryScore(legend, counts)
 

@@ -131,7 +131,7 @@ def score_folders(
         DataError: If no two files belong together.
     """
     mapping = mapping or {}
-    predictions, truths = _by_name(Path(prediction_dir)), _by_name(Path(truth_dir))
+    predictions, truths = files_by_name(Path(prediction_dir)), files_by_name(Path(truth_dir))
     names = sorted(predictions.keys() & truths.keys())
     if not names:
         shown = ", ".join(path.name for path in [*predictions.values()][:2] + [*truths.values()][:2]) or "no rasters"
@@ -301,7 +301,12 @@ def class_values(paths: Iterable[Path], mapping: Mapping[int, int]) -> set[int]:
     return found - {0, largest} or found - {0}
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
+def files_by_name(folder: Path) -> dict[str, Path]:
+    """Find the rasters of a folder by the names under which `score_folders` pairs them.
+
+    Raises:
+        DataError: If there is no such folder, or two files share a name.
+    """
     if not folder.is_dir():
         msg = f"Folder must exist, got {str(folder)!r}."
         raise DataError(msg)
