@@ -107,6 +107,19 @@ def test_conditions_climb_where_they_are_soft():
     np.testing.assert_allclose(both.probability(values), [0, 0.5, 0.75, 0.5, 0, 0], atol=1e-6)
 
 
+def test_the_weakest_condition_counts(tmp_path):
+    more = '[[condition]]\nindex = "ndvi"\nbelow = 0.1\nsoft = 0.1\n[[class]]'
+    (tmp_path / "rule.toml").write_text(
+        RULE.replace("[[class]]", more, 1).replace('green = "green"', 'green = "green"\nred = "red"')
+    )
+    rule = read_rule(tmp_path / "rule.toml")
+    values = np.random.default_rng(3).uniform(1, 100, (50, 3)).astype(np.float32)
+    named = {band: values[:, place] for place, band in enumerate(rule.bands)}
+    each = [condition.probability(compute_index(condition.index, named)) for condition in rule.conditions]
+    assert np.array_equal(rule.probability(values), np.minimum(*each))
+    assert len({*np.argmin(each, axis=0)}) == 2
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
