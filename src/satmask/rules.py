@@ -49,7 +49,6 @@ from satmask.errors import ModelError
 from satmask.legend import Legend
 from satmask.model_file import BandInfo, ModelInfo
 
-
 # Any would do: it keeps the choice of a window's size, and windows themselves, from being minute.
 _STRIDE = 32
 
