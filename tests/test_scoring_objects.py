@@ -54,6 +54,8 @@ def town(seed):
         # The larger piece matches; the smaller is what is left of a split. And the same of two houses taken for one.
         ([box(0, 0, 9, 9)], [box(0, 0, 9, 6), box(0, 6, 9, 9)], ([""], ["", "split"])),
         ([box(0, 0, 9, 6), box(0, 6, 9, 9)], [box(0, 0, 9, 9)], (["", "merged"], [""])),
+        ([box(0, 0, 9, 8)], [box(0, 0, 9, 4), box(0, 4, 9, 8)], ([""], ["", "split"])),  # halves of IoU 0.5
+        ([box(0, 0, 9, 4), box(0, 4, 9, 8)], [box(0, 0, 9, 8)], (["", "merged"], [""])),
         ([box(0, 0, 9, 9)], [box(0, 0, 9, 9), box(0, 0, 9, 8)], ([""], ["", "doubled"])),
         ([box(0, 0, 9, 9), box(0, 0, 9, 8)], [box(0, 0, 9, 9)], (["", "doubled"], [""])),
         # A speck inside is a boundary error neither of a split (it is alone) nor invented, if it is a tenth of the house.

@@ -5,15 +5,15 @@ the first that fits:
 
 | Kind | True object | Predicted object |
 |---|---|---|
-| doubled | some predicted object overlaps it with IoU 0.5 or more, but matches another | the same, the other way round |
+| doubled | a predicted object overlaps it with an IoU above 0.5, but matches another | the same, the other way round |
 | merged | half of it or more lies in a predicted object that holds half of two true objects or more | it holds half of two true objects or more |
 | split | half of two predicted objects or more lies in it | half of it lies in a true object that holds half of two predicted objects or more |
 | boundary | its best IoU is 0.1 or more | the same |
 | missed, invented | its best IoU is below 0.1: missed | the same: invented |
 
 Empty classes follow the rule of `satmask.scoring.pixels`, here for each class, size and distance by itself. Where there are
-neither true nor predicted objects there is no score: NaN, left out of means. Where there are only some of one kind,
-everything is 0.
+neither true nor predicted objects there is no score: NaN, left out of means. A share of nothing, where there are some on the
+other side, is 0. Within sizes and distances each object lies in the bin of its own: a match may lie in another.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ def kinds_of_errors(overlaps: Overlaps, matched: np.ndarray) -> tuple[np.ndarray
         inside = np.zeros(len(best), bool)
         inside[own[held[side] & many[1 - side][other]]] = True
         merged, split = (inside, many[side]) if side == TRUTH else (many[side], inside)
-        rules = [best + ROUNDING >= THRESHOLDS[0], merged, split, best + ROUNDING >= BOUNDARY_IOU]
+        # At exactly 0.5 two halves of one object are a split; above it, the two must overlap each other.
+        rules = [best > THRESHOLDS[0] + ROUNDING, merged, split, best + ROUNDING >= BOUNDARY_IOU]
         kinds = np.select(rules, range(len(rules)), default=len(rules))
         kinds[matched[:, side]] = -1
         found.append(kinds.astype(np.int64))
