@@ -6,7 +6,6 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,14 @@ from pyproj import CRS, Transformer
 from satmask.errors import DataError, InstallError, SettingError
 from satmask.grid import Grid
 from satmask.legend import Legend
-from satmask.masks import outlines
+from satmask.vectorise import Traced, Tracer
 
 DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile"}
 SUFFIXES = (*DRIVERS, ".parquet")
 # Shapefiles cut names after ten letters.
 SHAPEFILE_NAMES = {"mean_probability": "mean_prob"}
-# Rows summed at a time, so that a large scene needs no second copy of itself in float64.
-STRIP = 1024
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """Connected regions that don't overlap.
-
-    Attributes:
-        labels: Number of each pixel's region from 1, 0 outside; int32, `(height, width)`.
-        channels: Channel of each region's class, with one entry in front for what is outside; int64, `(regions + 1,)`.
-    """
-
-    labels: np.ndarray
-    channels: np.ndarray
+# Pixels traced at a time, so that a large scene needs no second copy of itself.
+STRIP_PX = 1 << 21
 
 
 def find_polygons(
@@ -80,16 +66,78 @@ def find_polygons(
     if grid.crs is None and np.any([*min_area_m2.values()] if isinstance(min_area_m2, Mapping) else min_area_m2):
         msg = f"Smallest area in m² must have a scene with a CRS, got {min_area_m2} m² for one without. Use pixels."
         raise SettingError(msg)
-    parts = [_trace(layer, probabilities) for layer in _layers(classes, legend)]
-    table = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    geometry = place(table["geometry"], grid)
-    frame = _frame(table, geometry, grid.crs, legend)
+    traced = Traced.join([*_trace(classes, legend, probabilities)])
+    frame = describe(traced.take(np.argsort(traced.labels, kind="stable")), grid, legend)
     if isinstance(min_area_m2, Mapping):
         smallest = frame["class_id"].map({id_: min_area_m2.get(id_, 0.0) for id_ in legend.ids}).to_numpy(np.float64)
     else:
         smallest = np.full(len(frame), float(min_area_m2))
     small = (frame["area_m2"].to_numpy() < smallest) | (frame["area_px"].to_numpy() < min_area_px)
     return frame[~small].reset_index(drop=True)
+
+
+def channel_labels(classes: np.ndarray, legend: Legend) -> np.ndarray:
+    """Label classes by their channels, for `satmask.vectorise` to trace.
+
+    Args:
+        classes: Class ids, `(height, width)`.
+        legend: The classes.
+
+    Returns:
+        Channels counted from 1, 0 where the legend doesn't hold an id, uint8 or uint16, `(height, width)`.
+
+    Example:
+        >>> channel_labels(np.array([[7, 3, 0]]), Legend.of({3: "house", 7: "water"})).tolist()
+        [[2, 1, 0]]
+    """
+    dtype = np.min_scalar_type(len(legend))
+    if classes.dtype in (np.uint8, np.uint16):
+        table = np.zeros(np.iinfo(classes.dtype).max + 1, dtype)
+        for channel, id_ in enumerate(legend.ids):
+            table[id_ : id_ + 1] = channel + 1  # none where the type can't hold the id
+        return table.take(classes)
+    labels = np.zeros(classes.shape, dtype)
+    for channel, id_ in enumerate(legend.ids):
+        labels[classes == id_] = channel + 1
+    return labels
+
+
+def own_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Pick each pixel's probability of the class that it was given.
+
+    Args:
+        probabilities: `(height, width, classes)`.
+        labels: As `channel_labels` gives them.
+
+    Returns:
+        `(height, width)`; of the first class where the label is 0.
+    """
+    if probabilities.shape[2] == 1:
+        return np.asarray(probabilities[..., 0])
+    channels = np.maximum(labels, 1)[..., None].astype(np.intp) - 1
+    return np.asarray(np.take_along_axis(probabilities, channels, axis=2)[..., 0])
+
+
+def describe(traced: Traced, grid: Grid, legend: Legend) -> geopandas.GeoDataFrame:
+    """Place traced regions on the ground, and name and measure them.
+
+    Args:
+        traced: Regions whose labels are those of `channel_labels`.
+        grid: Where the pixels lie.
+        legend: The classes.
+
+    Returns:
+        The columns of `find_polygons`, a row for each region, in their order.
+    """
+    geometry, channels = place(traced.polygons, grid), traced.labels - 1
+    columns: dict[str, Any] = {
+        "class_id": np.asarray(legend.ids, np.int32)[channels],
+        "class": pd.Series(np.asarray(legend.names, object)[channels], dtype="str"),
+        "area_m2": true_areas(geometry, grid.crs),
+        "area_px": traced.areas_px,
+        "mean_probability": traced.means,
+    }
+    return geopandas.GeoDataFrame(columns, geometry=geometry, crs=grid.crs)
 
 
 def place(polygons: np.ndarray, grid: Grid) -> np.ndarray:
@@ -237,68 +285,20 @@ def _check(classes: np.ndarray, grid: Grid, legend: Legend, probabilities: np.nd
             raise SettingError(msg)
 
 
-def _layers(classes: np.ndarray, legend: Legend) -> Iterator[_Layer]:
-    """Number the connected regions: in one layer where every pixel has one class, else in one layer a class."""
-    if classes.ndim == 3:
-        for channel in range(len(legend)):
-            labels, count = _regions(classes[..., channel] != 0)
-            yield _Layer(labels, np.full(count + 1, channel))
-        return
-    labels, channels = np.zeros(classes.shape, np.int32), [np.zeros(1, np.int64)]
-    total = 0
-    for channel, id_ in enumerate(legend.ids):
-        found, count = _regions(classes == id_)
-        np.copyto(labels, found + np.int32(total), where=found > 0)
-        channels.append(np.full(count, channel))
-        total += count
-    yield _Layer(labels, np.concatenate(channels))
-
-
-def _regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    import cv2
-
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    return labels, count - 1
-
-
-def _trace(layer: _Layer, probabilities: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Trace a layer's regions, and measure each of them in one pass over the pixels."""
-    count = len(layer.channels)
-    pixels, sums = np.zeros(count, np.int64), np.zeros(count)
-    for row in range(0, len(layer.labels), STRIP):
-        strip = layer.labels[row : row + STRIP]
-        inside = strip > 0
-        numbers = strip[inside]
-        pixels += np.bincount(numbers, minlength=count)
-        if probabilities is not None:
-            said = probabilities[row : row + STRIP][inside, layer.channels[numbers]]
-            sums += np.bincount(numbers, said.astype(np.float64), minlength=count)
-    if probabilities is None:
-        sums[:] = np.nan
-    elif probabilities.dtype.kind == "u":
-        sums /= np.iinfo(probabilities.dtype).max
-    polygons, values = outlines(layer.labels)
-    return {
-        "channel": layer.channels[values],
-        "area_px": pixels[values],
-        "mean_probability": sums[values] / pixels[values],
-        "geometry": polygons,
-    }
-
-
-def _frame(
-    table: dict[str, np.ndarray], geometry: np.ndarray, crs: CRS | None, legend: Legend
-) -> geopandas.GeoDataFrame:
-    order = np.argsort(table["channel"], kind="stable")
-    channels, geometry = table["channel"][order], geometry[order]
-    columns: dict[str, Any] = {
-        "class_id": np.asarray(legend.ids, np.int32)[channels],
-        "class": pd.Series(np.asarray(legend.names, object)[channels], dtype="str"),
-        "area_m2": true_areas(geometry, crs),
-        "area_px": table["area_px"][order],
-        "mean_probability": table["mean_probability"][order],
-    }
-    return geopandas.GeoDataFrame(columns, geometry=geometry, crs=crs)
+def _trace(classes: np.ndarray, legend: Legend, probabilities: np.ndarray | None) -> Iterator[Traced]:
+    """Trace classes strip by strip, and where they overlap one by one; labels are channels from 1."""
+    height, width = classes.shape[:2]
+    rows = max(STRIP_PX // max(width, 1), 1)
+    for channel in range(1 if classes.ndim == 2 else len(legend)):
+        tracer = Tracer(width)
+        for at in range(0, height, rows):
+            part = slice(at, at + rows)
+            if classes.ndim == 2:
+                labels = channel_labels(classes[part], legend)
+            else:
+                labels = (classes[part, :, channel] != 0) * np.uint16(channel + 1)
+            yield tracer.add(labels, None if probabilities is None else own_probabilities(probabilities[part], labels))
+        yield tracer.finish()
 
 
 def _rings(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

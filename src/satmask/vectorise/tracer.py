@@ -47,8 +47,16 @@ class Traced:
     @classmethod
     def join(cls, parts: Sequence[Traced]) -> Traced:
         """Put lists of regions one behind another."""
-        names = ("polygons", "labels", "areas_px", "means", "minima")
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        return cls(*(np.concatenate(columns) for columns in zip(*(part.columns for part in parts), strict=True)))
+
+    def take(self, regions: np.ndarray) -> Traced:
+        """Some of the regions, or all in another order."""
+        return Traced(*(column[regions] for column in self.columns))
+
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """All attributes in their order."""
+        return self.polygons, self.labels, self.areas_px, self.means, self.minima
 
 
 @dataclass(frozen=True)
