@@ -16,7 +16,8 @@ SOURCE = Path(satmask.__file__).parent
 ORDER = """
 errors progress
 fingerprints paths legend windows augment run figures pictures report
-alignment bands decisions symmetry vectorise
+alignment bands decisions symmetry vectorise separation simplification squaring
+cleaning regularisation
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps
 losses metrics models
 scene
@@ -25,6 +26,8 @@ rasters
 vectorise
 masks
 labels polygons
+attributes
+features
 datasets
 scoring
 submission survey batches leaks

@@ -29,12 +29,12 @@ def ground_plane(grid: Grid) -> np.ndarray:
     if geod is None or grid.crs is None or grid.gsd_m is None:
         return np.array([[1.0, 0.0], [0.0, -1.0]])
     column, row = grid.width / 2, grid.height / 2
-    points = [grid.transform @ (column + dx, row + dy) for dx, dy in ((0, 0), (1, 0), (0, 1))]
+    points = np.array([grid.transform @ (column + dx, row + dy) for dx, dy in ((0, 0), (1, 0), (0, 1))])
     to_degrees = Transformer.from_crs(grid.crs, grid.crs.geodetic_crs, always_xy=True)
-    longitudes, latitudes = to_degrees.transform(*zip(*points, strict=True))
+    longitudes, latitudes = to_degrees.transform(points[:, 0], points[:, 1])
     azimuths, _, lengths = geod.inv([longitudes[0]] * 2, [latitudes[0]] * 2, longitudes[1:], latitudes[1:])
     angles = np.radians(azimuths)
-    return np.column_stack([np.sin(angles), np.cos(angles)]) * np.asarray(lengths)[:, None]
+    return np.asarray(np.column_stack([np.sin(angles), np.cos(angles)]) * np.asarray(lengths)[:, None])
 
 
 def true_perimeters(polygons: np.ndarray, crs: CRS | None) -> np.ndarray:

@@ -137,41 +137,19 @@ def find_features(
     _check(classes, grid, legend, probabilities, shaping)
     plane = ground_plane(grid)
     gsd_m = float(np.sqrt(abs(np.linalg.det(plane))))
-    layers = _trace(classes, legend)
-    steps = [_step("traced", layers, classes, legend)]
-    cleaned = classes
-    if any(rule.any for rule in _rules(shaping.cleaning)):
-        cleaned = clean_classes(classes, legend, shaping.cleaning, gsd_m=gsd_m)
-        layers = _trace(cleaned, legend)
-        steps.append(_step("cleaned", layers, classes, legend))
-    if shaping.separate_depth:
-        layers = [_separated(layer, probabilities, shaping, gsd_m=gsd_m) for layer in layers]
-        steps.append(_step("separated", layers, classes, legend))
-    simple = layers
+    steps = []
+    for name, layers in _objects(classes, legend, probabilities, shaping, gsd_m=gsd_m):
+        steps.append(_step(name, layers, classes, legend))
+    shaped, squared = layers, [np.zeros(len(layer.polygons), bool) for layer in layers]
     if shaping.simplify_m:
-        simple = [
-            _changed(layer, simplify(_to_plane(layer, plane), tolerance=shaping.simplify_m), plane) for layer in layers
-        ]
-        steps.append(_step("simplified", simple, classes, legend))
-    squared = [np.zeros(len(layer.polygons), bool) for layer in layers]
+        shaped = [_simplified(layer, plane, shaping.simplify_m) for layer in layers]
+        steps.append(_step("simplified", shaped, classes, legend))
     if shaping.square:
-        pairs = [
-            regularise(
-                _to_plane(layer, plane),
-                tolerance=TOLERANCE_PX * gsd_m,
-                min_iou=shaping.min_iou,
-                otherwise=_to_plane(other, plane),
-            )
-            for layer, other in zip(layers, simple, strict=True)
-        ]
-        squared = [pair[1] for pair in pairs]
-        simple = [_changed(layer, pair[0], plane) for layer, pair in zip(simple, pairs, strict=True)]
-        steps.append(_step("squared", simple, classes, legend))
-    tables = [
-        _describe(layer, grid, plane, probabilities) | {"right_angles": flags}
-        for layer, flags in zip(simple, squared, strict=True)
-    ]
-    return Features(_frame(tables, grid, legend), tuple(steps))
+        pairs = [_squared(*pair, plane, shaping) for pair in zip(layers, shaped, strict=True)]
+        shaped, squared = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        steps.append(_step("squared", shaped, classes, legend))
+    tables = [_describe(layer, grid, plane, probabilities) for layer in shaped]
+    return Features(_frame(tables, squared, grid, legend), tuple(steps))
 
 
 def _check(classes: np.ndarray, grid: Grid, legend: Legend, probabilities: np.ndarray | None, shaping: Shaping) -> None:
@@ -208,6 +186,19 @@ def _trace(classes: np.ndarray, legend: Legend) -> list[_Layer]:
     return layers or [_outlined(labels, channels)]
 
 
+def _objects(
+    classes: np.ndarray, legend: Legend, probabilities: np.ndarray | None, shaping: Shaping, *, gsd_m: float
+) -> Iterator[tuple[str, list[_Layer]]]:
+    """Find the objects; each step gives its name and what there is after it."""
+    layers = _trace(classes, legend)
+    yield "traced", layers
+    if any(rule.any for rule in _rules(shaping.cleaning)):
+        layers = _trace(clean_classes(classes, legend, shaping.cleaning, gsd_m=gsd_m), legend)
+        yield "cleaned", layers
+    if shaping.separate_depth:
+        yield "separated", [_separated(layer, probabilities, shaping, gsd_m=gsd_m) for layer in layers]
+
+
 def _outlined(labels: np.ndarray, channels: np.ndarray) -> _Layer:
     """Trace regions; polygons come in the order of their numbers."""
     polygons, values = outlines(labels)
@@ -234,6 +225,21 @@ def _to_plane(layer: _Layer, plane: np.ndarray) -> np.ndarray:
     return np.asarray(shapely.transform(layer.polygons, lambda points: points @ plane), dtype=object)
 
 
+def _simplified(layer: _Layer, plane: np.ndarray, tolerance_m: float) -> _Layer:
+    return _changed(layer, simplify(_to_plane(layer, plane), tolerance=tolerance_m), plane)
+
+
+def _squared(layer: _Layer, otherwise: _Layer, plane: np.ndarray, shaping: Shaping) -> tuple[_Layer, np.ndarray]:
+    """Square a layer's outlines; those that can't be squared become what they are otherwise."""
+    polygons, squared = regularise(
+        _to_plane(layer, plane),
+        tolerance=TOLERANCE_PX * float(np.sqrt(abs(np.linalg.det(plane)))),
+        min_iou=shaping.min_iou,
+        otherwise=_to_plane(otherwise, plane),
+    )
+    return _changed(layer, polygons, plane), squared
+
+
 def _changed(layer: _Layer, polygons: np.ndarray, plane: np.ndarray) -> _Layer:
     """The same objects with other polygons, given in the ground plane."""
     back = np.linalg.inv(plane)
@@ -243,17 +249,13 @@ def _changed(layer: _Layer, polygons: np.ndarray, plane: np.ndarray) -> _Layer:
 
 def _step(name: str, layers: list[_Layer], classes: np.ndarray, legend: Legend) -> Step:
     """Count what there is, and draw it again to compare it with the classes."""
-    height, width = classes.shape[:2]
     both = either = 0
-    for layer in layers:
-        for channel in range(len(legend)):
-            mine = layer.polygons[layer.channels == channel]
-            if classes.ndim == 3 and not len(mine) and layer is not layers[channel]:
-                continue
-            drawn = rasterise(mine.tolist(), height, width) > 0
-            given = classes == legend.ids[channel] if classes.ndim == 2 else classes[..., channel] != 0
-            both += int(np.count_nonzero(drawn & given))
-            either += int(np.count_nonzero(drawn | given))
+    for channel, id_ in enumerate(legend.ids):
+        given = classes == id_ if classes.ndim == 2 else classes[..., channel] != 0
+        layer = layers[0 if classes.ndim == 2 else channel]
+        drawn = rasterise(layer.polygons[layer.channels == channel].tolist(), *given.shape) > 0
+        both += int(np.count_nonzero(drawn & given))
+        either += int(np.count_nonzero(drawn | given))
     polygons = np.concatenate([layer.polygons for layer in layers])
     rings = int(shapely.get_num_interior_rings(polygons).sum()) + len(polygons)
     vertices = int(shapely.get_num_coordinates(polygons).sum()) - rings
@@ -274,8 +276,11 @@ def _describe(layer: _Layer, grid: Grid, plane: np.ndarray, probabilities: np.nd
     }
 
 
-def _frame(tables: list[dict[str, np.ndarray]], grid: Grid, legend: Legend) -> geopandas.GeoDataFrame:
+def _frame(
+    tables: list[dict[str, np.ndarray]], squared: list[np.ndarray], grid: Grid, legend: Legend
+) -> geopandas.GeoDataFrame:
     table = {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
+    table["right_angles"] = np.concatenate(squared)
     order = np.argsort(table["channel"], kind="stable")
     table = {name: values[order] for name, values in table.items()}
     channels, geometry = table["channel"], table["geometry"]

@@ -79,7 +79,8 @@ def match_borders(polygons: np.ndarray, *, near: float) -> np.ndarray:
     if not len(lacking):
         return polygons
     result = polygons.copy()
-    tree = shapely.STRtree(shapely.points(np.unique(shapely.get_coordinates(polygons[lacking]), axis=0)))
+    points = shapely.points(np.unique(shapely.get_coordinates(polygons[lacking]), axis=0))
+    tree = shapely.STRtree(np.asarray(points, dtype=object))
     rings, owner = shapely.get_rings(polygons[lacking], return_index=True)
     full = [_with_vertices(ring, tree, near) for ring in rings]
     for index, polygon in enumerate(lacking.tolist()):
