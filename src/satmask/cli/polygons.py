@@ -28,15 +28,28 @@ def polygons(
     threshold: Thresholds = None,
     decision: DecisionFile = None,
     min_area_m2: Annotated[float, typer.Option(min=0, help="Leave out what is smaller on the ground.")] = 0.0,
+    min_hole_m2: Annotated[float, typer.Option(min=0, help="Fill holes that are smaller.")] = 0.0,
+    open_m: Annotated[float, typer.Option(min=0, help="Take off what a disc of this radius doesn't fit into.")] = 0.0,
+    close_m: Annotated[
+        float, typer.Option(min=0, help="Close gaps that a disc of this radius doesn't fit into.")
+    ] = 0.0,
+    separate_m: Annotated[
+        float, typer.Option(min=0, help="Part objects where they narrow by this much; off by default: it can hurt.")
+    ] = 0.0,
+    simplify_m: Annotated[float, typer.Option(min=0, help="Leave out vertices; shared borders stay shared.")] = 0.0,
+    square: Annotated[
+        bool, typer.Option("--square", help="Give outlines right angles where the mask has them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Turn a raster into map features.
 
-    Each group of pixels that share edges and a class is a polygon.
+    Each group of pixels that share edges and a class is a polygon. With flags that shape them, rows say more, and what
+    each step saves and costs is told.
     """
     from satmask import Scene, SettingError, find_polygons, write_polygons
     from satmask.cli import options
-    from satmask.cli.output import say, say_json
+    from satmask.cli.output import complain, say, say_json
 
     limits = options.numbers(threshold, "--threshold")
     with Scene(raster) as scene:
@@ -48,13 +61,29 @@ def polygons(
             raise SettingError(msg)
         else:
             masks, probabilities = _ids(scene), None
-        frame = find_polygons(masks, scene.grid, classes, probabilities=probabilities, min_area_m2=min_area_m2)
+        if any((min_hole_m2, open_m, close_m, separate_m, simplify_m, square)):
+            from satmask.cleaning import Cleaning
+            from satmask.features import Shaping, find_features
+
+            cleaning = Cleaning(open_m, close_m, min_hole_m2, min_area_m2)
+            shaping = Shaping(cleaning, separate_depth=separate_m, simplify_m=simplify_m, square=square)
+            if scene.grid.gsd_m is None:
+                msg = f"Shapes in metres must have a scene with a CRS, got one without: {raster.name}."
+                raise SettingError(msg)
+            features = find_features(masks, scene.grid, classes, probabilities=probabilities, shaping=shaping)
+            frame, steps = features.frame, features.steps
+        else:
+            frame = find_polygons(masks, scene.grid, classes, probabilities=probabilities, min_area_m2=min_area_m2)
+            steps = ()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_polygons(frame, out, layer="polygons")
     counts = {name: int((frame["class"] == name).sum()) for name in classes.names}
     if as_json:
-        say_json({"file": out, "polygons": len(frame), "classes": counts})
+        told = {"steps": [step.to_dict() for step in steps]} if steps else {}
+        say_json({"file": out, "polygons": len(frame), "classes": counts} | told)
         return
+    for step in steps:
+        complain(f"{step.name}: {step.polygons:,} polygons, {step.vertices:,} vertices, IoU {step.iou:.4f}")
     for name, count in counts.items():
         say(f"{name}  {count:,}")
     say(f"{len(frame):,} polygons written to {out}")
