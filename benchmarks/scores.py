@@ -1,4 +1,4 @@
-"""Scores and masks: crowdAI scores against pycocotools, rasterise and polygonise against their plain counterparts.
+"""Scores and masks: AP and AR against pycocotools, boundaries, objects, intervals, rasterise and polygonise.
 
 Example: `python benchmarks/scores.py --tiles 300 --rounds 5`
 """
@@ -20,8 +20,14 @@ import shapely
 from rasterio.features import rasterize, shapes
 
 from measure import Ratio, begin, compare, interleave, show
-from satmask.masks import outlines, rasterise
+from satmask.legend import Legend
+from satmask.masks import encode_coco, outlines, rasterise
+from satmask.scoring.boundaries import boundary_distance, near_contour
 from satmask.scoring.coco import score_coco
+from satmask.scoring.coco_table import score_coco_table
+from satmask.scoring.intervals import interval_of_sums
+from satmask.scoring.matching import find_overlaps
+from satmask.scoring.objects import ObjectScore, score_objects
 
 SIDE = 300  # of a tile, in pixels, as in the crowdAI Mapping Challenge
 
@@ -44,7 +50,8 @@ def write_set(folder: Path, *, tiles: int, houses: int) -> tuple[Path, Path]:
         moved = corners + random.normal(0, 2, (houses, 1, 2)) + random.normal(0, 1, corners.shape)
         seen = np.concatenate([moved[random.random(houses) < 0.85], draw_houses(random, houses // 5, SIDE)])
         base = {"image_id": tile, "category_id": 100}
-        truth += [base | {"segmentation": [ring.ravel().tolist()]} for ring in corners]
+        areas = shapely.area(shapely.polygons(corners)).tolist()
+        truth += [base | {"segmentation": [r.ravel().tolist()], "area": a} for r, a in zip(corners, areas, strict=True)]
         scores = random.random(len(seen)).tolist()
         pairs = zip(seen, scores, strict=True)
         # pycocotools takes results for polygons only if they have a bbox, too.
@@ -55,7 +62,7 @@ def write_set(folder: Path, *, tiles: int, houses: int) -> tuple[Path, Path]:
     content = {
         "images": [{"id": tile, "file_name": f"{tile:012d}.jpg", "height": SIDE, "width": SIDE} for tile in range(tiles)],
         "categories": [{"id": 100, "name": "building"}],
-        "annotations": [entry | {"id": place + 1, "iscrowd": 0, "area": 1.0} for place, entry in enumerate(truth)],
+        "annotations": [entry | {"id": place + 1, "iscrowd": 0} for place, entry in enumerate(truth)],
     }  # fmt: skip
     paths = folder / "predictions.json", folder / "annotation.json"
     for path, entries in zip(paths, (found, content), strict=True):
@@ -96,6 +103,93 @@ def measure_scores(options: argparse.Namespace, folder: Path) -> None:
         score = score_coco(*paths)
         same = (score.ap50, score.ar50) == score_pycocotools(*paths)
         print(f"AP@0.5 {score.ap50:.6f}, AR@0.5 {score.ar50:.6f}: {'equal to the bit' if same else 'DIFFERENT'}\n")
+
+
+def write_codes(found: Path) -> Path:
+    """The same detections as run-length codes without boxes: only so does pycocotools know their areas."""
+    entries = json.loads(found.read_text(encoding="utf-8"))
+    for entry in entries:
+        del entry["bbox"]
+        entry["segmentation"] = encode_coco(rasterise(entry["segmentation"], SIDE, SIDE))
+    path = found.with_name("codes.json")
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    return path
+
+
+def table_of_pycocotools(predictions: Path, truth: Path) -> list[float]:
+    """The twelve numbers of COCO's table."""
+    from pycocotools.coco import COCO  # type: ignore[import-untyped]  # ships no types
+    from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]  # as above
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        ground = COCO(str(truth))
+        run = COCOeval(ground, ground.loadRes(str(predictions)), "segm")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return [float(value) for value in run.stats]
+
+
+def measure_table(options: argparse.Namespace, folder: Path) -> None:
+    """Time COCO's whole table from the files to the numbers, and compare the numbers."""
+    found, truth = write_set(folder, tiles=options.tiles, houses=options.houses)
+    codes = write_codes(found)
+    cases: dict[str, Callable[[], object]] = {
+        "satmask, whole table, outlines": lambda: score_coco_table(found, truth),
+        "satmask, whole table, codes": lambda: score_coco_table(codes, truth),
+    }
+    if importlib.util.find_spec("pycocotools") is not None:
+        cases["pycocotools, whole table, codes"] = lambda: table_of_pycocotools(codes, truth)
+    timings = interleave(cases, options.rounds)
+    show(timings, amount=options.tiles, unit="tiles")
+    if len(timings) == 3:
+        ours, theirs = (timing.median for timing in [*timings.values()][1:])
+        compare([Ratio("satmask / pycocotools, whole table, tiles/s", theirs / ours, "≥ 10")])
+        same = list(score_coco_table(codes, truth).to_dict().values()) == table_of_pycocotools(codes, truth)
+        print(f"The twelve numbers are {'equal to the bit' if same else 'DIFFERENT'}.\n")
+
+
+def near_by_steps(mask: np.ndarray, distance: int) -> np.ndarray:
+    """A mask less itself eroded step by step, as boundary IoU's authors do; OpenCV joins the steps into one."""
+    import cv2
+
+    inside = np.pad(mask.astype(np.uint8), 1)
+    core = cv2.erode(inside, np.ones((3, 3), np.uint8), iterations=distance)
+    return np.asarray((inside != core)[1:-1, 1:-1])
+
+
+def measure_boundaries(random: np.random.Generator, options: argparse.Namespace) -> None:
+    """Time keeping what lies near the contours of a large mask."""
+    mask = rasterise(list(shapely.polygons(draw_houses(random, 2000, options.side))), options.side, options.side) > 0
+    distance = boundary_distance(mask.shape)
+    cases: dict[str, Callable[[], Any]] = {
+        "satmask.scoring.boundaries": lambda: near_contour(mask, distance),
+        "eroded step by step": lambda: near_by_steps(mask, distance),
+    }
+    timings = interleave(cases, options.rounds)
+    show(timings, amount=mask.size / 1e6, unit="Mpixels")
+    ours, theirs = timings.values()
+    compare([Ratio("satmask / step by step, pixels/s", theirs.median / ours.median)])
+    bands = [case() for case in cases.values()]
+    print(f"Bands are {'the same' if (bands[0] == bands[1]).all() else 'DIFFERENT'}.\n")
+
+
+def measure_objects(random: np.random.Generator, options: argparse.Namespace) -> None:
+    """Time matching and judging objects, and intervals of the counts of a thousand images."""
+    corners = draw_houses(random, 5000, 4096)
+    truth = list(shapely.polygons(corners))
+    predicted = list(shapely.polygons(corners[:4500] + random.normal(0, 2, (4500, 1, 2))))
+    legend = Legend.of(["house"])
+    cases: dict[str, Callable[[], Any]] = {
+        "find_overlaps": lambda: find_overlaps(truth, predicted),
+        "score_objects": lambda: score_objects({1: truth}, {1: predicted}, legend, shape=(4096, 4096), gsd_m=0.3),
+    }
+    show(interleave(cases, options.rounds), amount=len(truth), unit="true objects")
+    counts = score_objects({1: truth[:30]}, {1: predicted[:30]}, legend, shape=(4096, 4096))
+    parts = [ObjectScore(legend, counts.counts * (place % 3), counts.quality) for place in range(1000)]
+    drawn = {"interval_of_sums, 1,000 images": lambda: interval_of_sums(parts, lambda total: total.f1()[0])}
+    show(interleave(drawn, options.rounds), amount=1000, unit="draws")
+    print()
 
 
 def fill_with_opencv(corners: np.ndarray, side: int) -> np.ndarray:
@@ -168,7 +262,10 @@ def main() -> None:
     begin("Scores and masks")
     with tempfile.TemporaryDirectory(prefix="satmask-benchmark-") as name:
         measure_scores(options, Path(name))
+        measure_table(options, Path(name))
     random = np.random.default_rng(1)
+    measure_boundaries(random, options)
+    measure_objects(random, options)
     measure_rasterise(random, options)
     measure_polygonise(random, options)
 

@@ -163,10 +163,8 @@ def near_contour(mask: np.ndarray, distance_px: int) -> np.ndarray:
         raise SettingError(msg)
     inside = (np.asarray(mask) != 0).astype(np.uint8)
     side = 2 * min(int(distance_px), max(mask.shape)) + 1
-    kernel = np.ones((1, side), np.uint8)
-    outside = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
-    # A square is a row of columns: two thin kernels do what a large one does.
-    core = cv2.erode(cv2.erode(inside, kernel, **outside), kernel.T, **outside)
+    # OpenCV takes a square for a row and a column: time doesn't grow with its side.
+    core = cv2.erode(inside, np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.asarray(inside != core)
 
 

@@ -87,11 +87,12 @@ def interval_of_sums(
         raise SettingError(msg)
     first: Any = parts[0]
     names = [entry.name for entry in fields(first) if isinstance(getattr(first, entry.name), np.ndarray)]
-    stacks = {name: np.stack([getattr(part, name) for part in parts]) for name in names}
+    # Products of floats are many times as fast as those of integers, and exact up to 2⁵³.
+    stacks = {name: np.stack([getattr(part, name) for part in parts]).astype(np.float64) for name in names}
 
     def weighed(weights: np.ndarray) -> Any:
-        sums = {name: np.tensordot(weights.astype(stack.dtype), stack, axes=1) for name, stack in stacks.items()}
-        return measure(replace(first, **sums))
+        sums = {name: np.tensordot(weights.astype(np.float64), stack, axes=1) for name, stack in stacks.items()}
+        return measure(replace(first, **{name: _as(sums[name], getattr(first, name).dtype) for name in names}))
 
     return interval(weighed, len(parts), groups=groups, rounds=rounds, level=level, seed=seed)
 
@@ -143,6 +144,10 @@ def interval(
     tails = ((1 - level) / 2, (1 + level) / 2)
     low, high = _quantiles(np.asarray(drawn, np.float64), tails)
     return Interval(value, low, high, level, count)
+
+
+def _as(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.asarray(np.rint(values) if dtype.kind in "iu" else values, dtype)
 
 
 def _quantiles(draws: np.ndarray, shares: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
