@@ -23,9 +23,9 @@ losses metrics models
 scene
 stack
 rasters
-vectorise
 masks
 labels polygons
+polygon_writer
 attributes
 features
 datasets

@@ -63,11 +63,31 @@ def find_polygons(
         [['house', 1], ['house', 1]]
     """
     _check(classes, grid, legend, probabilities)
+    check_areas(grid, min_area_m2)
+    traced = Traced.join([*_trace(classes, legend, probabilities)])
+    frame = describe(traced.take(np.argsort(traced.labels, kind="stable")), grid, legend)
+    return keep_large(frame, legend, min_area_m2=min_area_m2, min_area_px=min_area_px)
+
+
+def check_areas(grid: Grid, min_area_m2: float | Mapping[int, float]) -> None:
+    """Refuse areas in m² where pixels have none.
+
+    Raises:
+        SettingError: If the grid has no CRS and an area isn't 0.
+    """
     if grid.crs is None and np.any([*min_area_m2.values()] if isinstance(min_area_m2, Mapping) else min_area_m2):
         msg = f"Smallest area in m² must have a scene with a CRS, got {min_area_m2} m² for one without. Use pixels."
         raise SettingError(msg)
-    traced = Traced.join([*_trace(classes, legend, probabilities)])
-    frame = describe(traced.take(np.argsort(traced.labels, kind="stable")), grid, legend)
+
+
+def keep_large(
+    frame: geopandas.GeoDataFrame,
+    legend: Legend,
+    *,
+    min_area_m2: float | Mapping[int, float] = 0.0,
+    min_area_px: float = 0.0,
+) -> geopandas.GeoDataFrame:
+    """Leave out polygons that are too small; settings as in `find_polygons`."""
     if isinstance(min_area_m2, Mapping):
         smallest = frame["class_id"].map({id_: min_area_m2.get(id_, 0.0) for id_ in legend.ids}).to_numpy(np.float64)
     else:
@@ -224,20 +244,40 @@ def write_polygons(frame: geopandas.GeoDataFrame, path: str | Path, *, layer: st
         RFC 7946, "The GeoJSON format", section 4.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        msg = f"Polygon file must end in one of {', '.join(SUFFIXES)}, got {path.name!r}."
-        raise SettingError(msg)
-    if suffix == ".geojson" and frame.crs is None:
-        msg = f"GeoJSON must lie in WGS 84, got polygons without a CRS for {path.name}. Use .gpkg or .fgb."
-        raise DataError(msg)
+    check_suffix(path)
+    if path.suffix.lower() == ".geojson" and frame.crs is None:
+        raise placeless(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        _write(frame, Path(folder) / path.name, layer or path.stem)
-        # A shapefile is several files; the .shp comes last, so that it never stands without the others.
-        for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
-            os.replace(file, path.parent / file.name)  # noqa: PTH105 (Path.replace does the same; the pair reads alike)
+        write_draft(frame, Path(folder) / path.name, layer or path.stem)
+        put_in_place(Path(folder), path)
     return path
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse polygon files of a format that isn't written.
+
+    Raises:
+        SettingError: If the suffix is none of `SUFFIXES`.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        msg = f"Polygon file must end in one of {', '.join(SUFFIXES)}, got {path.name!r}."
+        raise SettingError(msg)
+
+
+def placeless(path: Path) -> DataError:
+    """What to raise where a GeoJSON is asked of polygons without a CRS."""
+    msg = f"GeoJSON must lie in WGS 84, got polygons without a CRS for {path.name}. Use .gpkg or .fgb."
+    return DataError(msg)
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Give all files of a folder their place beside `path`.
+
+    A shapefile is several files; the .shp comes last, so that it never stands without the others.
+    """
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
+        os.replace(file, path.parent / file.name)  # noqa: PTH105 (Path.replace does the same; the pair reads alike)
 
 
 def read_polygons(path: str | Path, *, layer: str | None = None) -> geopandas.GeoDataFrame:
@@ -310,7 +350,8 @@ def _rings(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rings, owners[part_of], inner
 
 
-def _write(frame: geopandas.GeoDataFrame, path: Path, layer: str) -> None:
+def write_draft(frame: geopandas.GeoDataFrame, path: Path, layer: str, *, more: bool = False) -> None:
+    """Write polygons to a file that may be left behind half; `more` adds them to what it holds."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         try:
@@ -331,7 +372,9 @@ def _write(frame: geopandas.GeoDataFrame, path: Path, layer: str) -> None:
     with warnings.catch_warnings():
         # Tiles without a place on the ground have no CRS; that is no news to who asks for their polygons.
         warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
-        frame.to_file(path, driver=DRIVERS[suffix], engine="pyogrio", index=False, **settings)
+        frame.to_file(
+            path, driver=DRIVERS[suffix], engine="pyogrio", index=False, mode="a" if more else "w", **settings
+        )
 
 
 def _no_pyarrow() -> InstallError:
