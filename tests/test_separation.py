@@ -1,0 +1,122 @@
+"""Laws of separation: every pixel kept, parts connected, whole things left whole, necks cut where they are narrow."""
+
+import heapq
+
+import cv2
+import numpy as np
+import pytest
+
+from satmask.errors import SettingError
+from satmask.separation import separate
+
+ROWS, COLUMNS = np.mgrid[:80, :130]
+
+
+def disc(x, y, radius):
+    return (COLUMNS - x) ** 2 + (ROWS - y) ** 2 <= radius**2
+
+
+def random_mask(seed, shape=(90, 120)):
+    noise = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return cv2.GaussianBlur(noise, (0, 0), 5) > 0.02
+
+
+def groups(mask):
+    return cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+
+
+def flooded(heights, mask, markers):
+    """The oracle: flood from markers, one pixel at a time, the highest first."""
+    labels, queue = markers.copy(), []
+    for at in zip(*np.nonzero(markers), strict=True):
+        heapq.heappush(queue, (-heights[at], len(queue), at))
+    while queue:
+        _, _, (row, column) = heapq.heappop(queue)
+        for step in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+            at = row + step[0], column + step[1]
+            if 0 <= at[0] < mask.shape[0] and 0 <= at[1] < mask.shape[1] and mask[at] and not labels[at]:
+                labels[at] = labels[row, column]
+                heapq.heappush(queue, (-heights[at], len(queue) + heights.size, at))
+    return labels
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("depth", [0.5, 1.5, 4])
+def test_every_pixel_is_kept_and_every_part_is_connected(seed, depth):
+    mask = random_mask(seed)
+    labels = separate(mask, depth=depth)
+    np.testing.assert_array_equal(labels > 0, mask)
+    count, of_group = groups(mask)
+    assert labels.max() >= count - 1
+    assert set(np.unique(labels)) == set(range(labels.max() + 1))
+    for number in range(1, labels.max() + 1):
+        assert groups(labels == number)[0] == 2
+        assert len(np.unique(of_group[labels == number])) == 1
+
+
+@pytest.mark.parametrize("radius", [9, 14, 20])
+def test_two_touching_discs_are_parted_at_their_neck(radius):
+    two = disc(40, 40, 22) | disc(40 + 20 + radius, 40, radius)
+    labels = separate(two, depth=2)
+    assert labels.max() == 2
+    small = labels == labels[40, 40 + 20 + radius]
+    # The neck is where the circles cross.
+    expected = two & ~disc(40, 40, 22)
+    assert (small & expected).sum() / (small | expected).sum() > 0.85
+
+
+@pytest.mark.parametrize("shape", [disc(60, 40, 30), (np.abs(COLUMNS - 60) < 40) & (np.abs(ROWS - 40) < 14)])
+def test_what_is_whole_stays_whole(shape):
+    assert separate(shape, depth=1).max() == 1
+
+
+def test_more_depth_parts_less_and_ends_with_groups():
+    mask = random_mask(9, (150, 150))
+    counts = [int(separate(mask, depth=depth).max()) for depth in (0.5, 1, 2, 4, 100)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1] == groups(mask)[0] - 1
+
+
+def test_small_parts_are_not_cut_off():
+    two = disc(40, 40, 22) | disc(68, 40, 7)
+    assert separate(two, depth=1.5).max() == 2
+    assert separate(two, depth=1.5, smallest_px=150).max() == 1
+
+
+def test_probabilities_part_what_distances_cannot():
+    bar = (np.abs(COLUMNS - 60) < 40) & (np.abs(ROWS - 40) < 14)
+    probability = np.where(np.abs(COLUMNS - 50) < 2, 0.55, 0.95).astype(np.float32)
+    labels = separate(bar, depth=0.2, surface=probability)
+    assert labels.max() == 2
+    assert separate(bar, depth=0.5, surface=probability).max() == 1
+    assert labels[40, 40] != labels[40, 70]
+    assert (labels[bar & (COLUMNS < 48)] == labels[40, 40]).all()
+    assert (labels[bar & (COLUMNS > 52)] == labels[40, 70]).all()
+
+
+def test_borders_are_those_of_flooding_pixel_by_pixel():
+    mask = disc(35, 40, 20) | disc(66, 36, 15) | disc(90, 44, 13)
+    heights = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    labels = separate(mask, depth=2)
+    assert labels.max() == 3
+    markers = np.zeros(mask.shape, np.int32)
+    for number in (1, 2, 3):
+        top = np.unravel_index(np.argmax(np.where(labels == number, heights, -1)), mask.shape)
+        markers[top] = number
+    assert (flooded(heights, mask, markers) == labels)[mask].mean() > 0.975
+
+
+def test_turning_the_image_turns_the_parts():
+    mask = disc(40, 40, 22) | disc(72, 44, 14)
+    labels, turned = separate(mask, depth=2), np.rot90(separate(np.rot90(mask), depth=2), -1)
+    pairs = np.unique(np.stack([labels[mask], turned[mask]]), axis=1, return_counts=True)[1]
+    assert np.sort(pairs)[-2:].sum() > 0.98 * mask.sum()
+
+
+def test_settings_are_checked_and_empty_masks_have_no_objects():
+    nothing = np.zeros((4, 5), bool)
+    assert separate(nothing, depth=1).max() == 0
+    assert separate(~nothing, depth=1).min() == 1
+    for settings in ({"depth": 0}, {"depth": float("nan")}, {"depth": 1, "surface": np.zeros((5, 4))}):
+        with pytest.raises(SettingError):
+            separate(nothing, **settings)
