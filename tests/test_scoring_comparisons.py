@@ -2,19 +2,25 @@
 
 import json
 import warnings
+from dataclasses import replace
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 import shapely
 from affine import Affine
+from pyproj import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 from satmask.cli import main
+from satmask.datasets.scenes import read_labels
 from satmask.errors import SettingError
+from satmask.grid import Grid
 from satmask.labels import PolygonLabels
 from satmask.legend import Legend
 from satmask.masks import polygonise, rasterise
+from satmask.polygons import place
 from satmask.scoring import rasters
 from satmask.scoring.boundaries import score_boundaries
 from satmask.scoring.comparisons import Comparison, compare_boundaries, compare_objects
@@ -27,6 +33,7 @@ HOUSE = Legend.of({4: "house"})
 LAND = Legend.of({0: "other", 4: "house", 9: "water"}, exclusive=True)
 MARKS = Legend.of({4: "house", 9: "water"})
 PLACE = Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000)
+GRID = Grid(40, 54, PLACE, CRS("EPSG:32633"))
 
 
 def write(path, values, *, transform=PLACE, crs="EPSG:32633", **settings):
@@ -36,6 +43,11 @@ def write(path, values, *, transform=PLACE, crs="EPSG:32633", **settings):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", **profile, transform=transform, crs=crs, **settings) as file:
             file.write(values[None])
+    return path
+
+
+def write_legend(path):
+    path.write_text(json.dumps(Legend.of({4: "house"}).to_dict()))
     return path
 
 
@@ -147,9 +159,9 @@ def test_sizes_on_the_ground_come_from_the_file_or_from_bounds_in_degrees(tmp_pa
 
 
 def test_the_command_line_says_what_the_library_says(tmp_path, capsys):
-    for place, name in enumerate(("north_1", "north_2", "south_1")):
-        write(tmp_path / "p" / f"{name}.classes.tif", blobs(place, ids=(0, 4)))
-        write(tmp_path / "t" / f"{name}_mask.tif", blobs(place + 9, ids=(0, 4)))
+    for seed, name in enumerate(("north_1", "north_2", "south_1")):
+        write(tmp_path / "p" / f"{name}.classes.tif", blobs(seed, ids=(0, 4)))
+        write(tmp_path / "t" / f"{name}_mask.tif", blobs(seed + 9, ids=(0, 4)))
     flags = ("--boundary", "1m", "--objects", "--intervals", "groups", "--by", "^[a-z]+")
     code, out, _ = run(capsys, "score", tmp_path / "p", tmp_path / "t", *flags, "--json")
     found = json.loads(out)
@@ -186,6 +198,29 @@ def test_result_files_get_the_whole_table_and_intervals_over_tiles(data, tmp_pat
     assert (ap50["score"], ap50["drawn"], ar50["score"]) == ("AP@0.5", 84, "AR@0.5")
     assert ar50["value"] == pytest.approx(found["crowdai"]["ar50"])
     assert ar50["low"] < ar50["value"] < ar50["high"]
+
+
+def test_predicted_polygons_of_a_file_are_scored_as_they_are(tmp_path, capsys):
+    houses = [shapely.box(10, 10, 20, 20), shapely.box(20, 10, 30, 20), shapely.box(50, 10, 60, 20)]
+    true = gpd.GeoDataFrame({"class": ["house"] * 3}, geometry=list(place(np.array(houses), GRID)), crs="EPSG:32633")
+    said = true.assign(class_id=4).iloc[:2].to_crs("EPSG:4326")
+    raster = write(tmp_path / "p" / "town.classes.tif", rasterise(houses[:2], 40, 54) * 4)
+    true.to_file(tmp_path / "t.geojson")
+    said.to_file(tmp_path / "town.gpkg")
+    labels, _ = read_labels(tmp_path / "t.geojson", GRID, Legend.of({1: "house"}))
+    traced = Comparison(raster, labels, labels.legend, {4: 1})
+    drawn = compare_objects(replace(traced, polygons=tmp_path / "town.gpkg"))
+    # Traced, the two are one; drawn, they match, and with as many vertices.
+    assert compare_objects(traced).counts[0, 0, :, 0].tolist() == [3, 1]
+    assert drawn.counts[0, 0, :, 0].tolist() == [3, 2]
+    assert drawn.recall(9)[0] == pytest.approx(2 / 3)
+    assert drawn.mean_quality(0)["c_iou"] == pytest.approx(1, abs=1e-4)
+    flags = ("--polygons", tmp_path, "--legend", write_legend(tmp_path / "legend.json"))
+    code, out, err = run(capsys, "score", tmp_path / "p", tmp_path / "t.geojson", *flags, "--json")
+    assert (code, json.loads(out)["objects"]["counts"]) == (0, drawn.counts.tolist()), err
+    code, _, err = run(capsys, "score", tmp_path / "p", tmp_path / "t.geojson", "--polygons", tmp_path / "p")
+    assert code == 1
+    assert "must hold one vector file named town, got none in" in err
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ def score(
     objects: Annotated[
         bool, typer.Option("--objects", help="Objects, too: found, kinds of errors, how well drawn; COCO's table.")
     ] = False,
+    polygons: Annotated[
+        Path | None,
+        typer.Option(
+            help="Vector file, or folder of them, with the predicted objects; else they are traced.", exists=True
+        ),
+    ] = None,
     intervals: Annotated[
         str | None,
         typer.Option(metavar="images|groups", help="95 % intervals over images, or over the groups of --by."),
@@ -65,7 +71,7 @@ def score(
     from satmask.cli.score_details import asked_for, find_details
     from satmask.cli.score_tables import score_tables
 
-    asked = asked_for(boundary=boundary, objects=objects, intervals=intervals, by=by)
+    asked = asked_for(boundary=boundary, objects=objects, intervals=intervals, by=by, polygons=polygons)
     if prediction.suffix.lower() == ".csv":
         asked.refuse("a table of polygons (CSV)")
         if not score_tables(prediction, truth, legend=legend, grid=grid, by=by, as_json=as_json):

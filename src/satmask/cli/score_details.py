@@ -6,7 +6,7 @@ import functools
 import operator
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,14 @@ class Asked:
         objects: Whether objects were.
         intervals: What to draw from, `images` or `groups`; None where intervals weren't asked for.
         by: Pattern that groups images.
+        polygons: Vector file of the predicted objects, or folder of them; None where they are to be traced.
     """
 
     distance: dict[str, Any] | None
     objects: bool
     intervals: str | None
     by: str | None
+    polygons: Path | None = None
 
     def refuse(self, what: str) -> None:
         """Say that it can't be had.
@@ -50,6 +52,24 @@ class Asked:
         if self.distance or self.objects or self.intervals:
             msg = f"--boundary, --objects and --intervals must come with rasters or a result file, got {what}."
             raise SettingError(msg)
+
+    def polygons_of(self, name: str) -> Path | None:
+        """The vector file of an image.
+
+        Raises:
+            DataError: If the folder holds none of that name, or several.
+        """
+        from satmask import DataError
+        from satmask.polygons import SUFFIXES
+
+        if self.polygons is None or not self.polygons.is_dir():
+            return self.polygons
+        found = [path for suffix in SUFFIXES if (path := self.polygons / f"{name}{suffix}").is_file()]
+        if len(found) != 1:
+            listed = ", ".join(path.name for path in found) or "none"
+            msg = f"Folder of polygons must hold one vector file named {name}, got {listed} in {self.polygons}."
+            raise DataError(msg)
+        return found[0]
 
 
 @dataclass(frozen=True)
@@ -120,7 +140,9 @@ class Details:
         return content
 
 
-def asked_for(*, boundary: str | None, objects: bool, intervals: str | None, by: str | None) -> Asked:
+def asked_for(
+    *, boundary: str | None, objects: bool, intervals: str | None, by: str | None, polygons: Path | None = None
+) -> Asked:
     """Read the flags.
 
     Raises:
@@ -135,7 +157,7 @@ def asked_for(*, boundary: str | None, objects: bool, intervals: str | None, by:
     if intervals not in (None, "images", "groups") or (intervals == "groups" and not by):
         msg = f"--intervals must be images, or groups together with --by, got {intervals!r}."
         raise SettingError(msg)
-    return Asked(_distance(boundary) if boundary else None, objects, intervals, by)
+    return Asked(_distance(boundary) if boundary else None, objects or polygons is not None, intervals, by, polygons)
 
 
 def _distance(text: str) -> dict[str, Any]:
@@ -170,7 +192,8 @@ def find_details(
 
     distance = asked.distance
     edges = {name: compare_boundaries(one, **distance) for name, one in comparisons.items()} if distance else {}
-    objects = {name: compare_objects(one) for name, one in comparisons.items()} if asked.objects else {}
+    wanted = comparisons if asked.objects else {}
+    objects = {name: compare_objects(replace(one, polygons=asked.polygons_of(name))) for name, one in wanted.items()}
     table = score_coco_table(*coco) if coco and asked.objects else None
     groups = {name: group_of(name, asked.by) for name in comparisons} if asked.by else {}
     intervals = tuple(_intervals(asked, pixels.parts if pixels else {}, (edges, objects), coco))

@@ -15,6 +15,7 @@ from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
 from satmask.datasets.repair import polygonal, repair
+from satmask.datasets.scenes import read_labels
 from satmask.grid import Grid
 from satmask.labels import Labels, PolygonLabels
 from satmask.legend import Legend
@@ -56,6 +57,7 @@ class Comparison:
         legend: The classes.
         mapping: Class id of other ids: in the truth if that is a raster, else in the prediction.
         bounds: West, south, east and north in degrees, where they are known but not from the prediction.
+        polygons: Vector file of the predicted objects; by default the prediction's are traced.
     """
 
     prediction: Path
@@ -63,6 +65,7 @@ class Comparison:
     legend: Legend
     mapping: Mapping[int, int] = field(default_factory=dict)
     bounds: tuple[float, float, float, float] | None = None
+    polygons: Path | None = None
 
     @contextmanager
     def reader(self) -> Iterator[tuple[Grid, Callable[[Window], Masks]]]:
@@ -138,7 +141,7 @@ def compare_boundaries(
 def compare_objects(comparison: Comparison, *, matching: Matching = "greedy") -> ObjectScore:
     """Score the objects of an image: true polygons where the truth has them, else groups of pixels that share edges.
 
-    Predicted objects are such groups. A class with id 0, the background, has no objects. The image is read whole: it needs
+    Predicted objects are such groups, or the polygons of a vector file. A class with id 0, the background, has no objects. The image is read whole: it needs
     two bytes a pixel and class.
 
     Args:
@@ -167,16 +170,32 @@ def find_objects(grid: Grid, read: Callable[[Window], Masks], comparison: Compar
     """
     legend = comparison.legend
     true, said = (np.zeros((*grid.shape, len(legend)), bool) for _ in range(2))
-    known = np.zeros(grid.shape, bool)
+    known, counted = (np.zeros(grid.shape, bool) for _ in range(2))
     for window in windows_of(grid):
         masks, here = read(window), window.slices
         known[here] = masks.known
         true[here] = masks.truth & masks.counted[..., None]
         said[here] = masks.predicted & masks.counted[..., None]
-    predicted = _traced(said, legend)
+        counted[here] = masks.counted
+    drawn = _drawn(comparison, grid)
+    predicted = _clipped(drawn, counted) if drawn else _traced(said, legend)
     if isinstance(comparison.truth, PolygonLabels):
         return _clipped(comparison.truth, known), predicted
     return _traced(true, legend), predicted
+
+
+def _drawn(comparison: Comparison, grid: Grid) -> PolygonLabels | None:
+    """The predicted polygons of a vector file, in pixel coordinates, with the channels of the comparison's legend."""
+    if comparison.polygons is None:
+        return None
+    legend = comparison.legend
+    # Labels say what the prediction's ids are called in the truth: its files hold its own.
+    said = {} if isinstance(comparison.truth, Path) else {there: here for here, there in comparison.mapping.items()}
+    reading = Legend.of({said.get(entry.id, entry.id): entry.name for entry in legend})
+    labels, _ = read_labels(comparison.polygons, grid, reading)
+    places = {name: place for place, name in enumerate(legend.names)}
+    channels = [places[reading.names[channel]] for channel in labels.channels]
+    return PolygonLabels(legend, grid.shape, labels.geometries, channels)
 
 
 def _traced(masks: np.ndarray, legend: Legend) -> Objects:
