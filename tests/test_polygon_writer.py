@@ -6,16 +6,21 @@ import geopandas
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from pyproj import CRS
 
 from satmask import polygon_writer
+from satmask.decisions import Decision
+from satmask.engines import open_engine
 from satmask.errors import DataError, SettingError
 from satmask.grid import Grid
 from satmask.legend import Legend
 from satmask.polygon_writer import PolygonWriter, stream_polygons
 from satmask.polygons import find_polygons, read_polygons, write_polygons
+from satmask.prediction import predict_scene
+from satmask.vectorise import raster
 
 LAND = Legend.of({0: "other", 1: "house", 7: "water"}, exclusive=True)
 GRID = Grid(40, 30, Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000), CRS("EPSG:32633"))
@@ -103,6 +108,29 @@ def test_grown_geopackages_have_their_layer_type_and_index(tmp_path, monkeypatch
     box = (500_000, 3_999_990, 500_005, 4_000_000)
     everything = read_polygons(path)
     assert len(pyogrio.read_dataframe(path, bbox=box)) == everything.intersects(shapely.box(*box)).sum()
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_predicted_polygons_are_those_of_the_rasters_whatever_the_strips(tmp_path, monkeypatch, write_model, exclusive):
+    legend = Legend.of(["ground", "house"], exclusive=True) if exclusive else Legend.of(["house"])
+    engine = open_engine(write_model(tmp_path / "m.onnx", ["r", "g", "b"], list(legend.names)))
+    pixels = np.kron(np.random.default_rng(1).integers(0, 256, (3, 12, 9)), np.ones((1, 5, 5))).astype(np.uint8)
+    place = {"crs": "EPSG:32633", "transform": GRID.transform}
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", count=3, height=60, width=45, dtype="uint8", **place
+    ) as file:
+        file.write(pixels)
+    found = []
+    for strip in (45, 45 * 7, 1 << 21):
+        monkeypatch.setattr(raster, "STRIP_PX", strip)
+        out = predict_scene(engine, tmp_path / "a.tif", tmp_path / str(strip), decision=Decision(legend))
+        found.append(read_polygons(out.polygons))
+        assert out.objects == len(found[-1]) > 0
+    with rasterio.open(out.classes) as classes, rasterio.open(out.probabilities) as said:
+        grid = Grid(60, 45, GRID.transform, CRS("EPSG:32633"))
+        expected = find_polygons(classes.read(1), grid, legend, probabilities=np.moveaxis(said.read(), 0, -1))
+    assert [rows(frame) for frame in found] == [rows(expected)] * 3
+    assert found[0].geometry.to_wkb().tolist() == found[2].geometry.to_wkb().tolist()
 
 
 def test_what_cannot_be_written_is_refused(tmp_path):

@@ -17,7 +17,8 @@ from satmask.decisions import merge
 from satmask.errors import SatmaskError, SettingError
 from satmask.fitting import open_for
 from satmask.masks import flatten
-from satmask.polygons import find_polygons, write_polygons
+from satmask.polygon_writer import PolygonWriter, stream_polygons
+from satmask.polygons import find_polygons
 from satmask.rasters import RasterKind, RasterWriter, legend_tags
 from satmask.stack import SUFFIX, Stack, open_imagery
 from satmask.symmetry import Mean, Symmetries, Symmetry, place, ways
@@ -276,14 +277,17 @@ def predict_scene(
         wanted = scene.grid.crs is not None if polygons is None else polygons
         if not (decision.local or decision.legend.exclusive):
             _decide_whole(kept, decided, scene, decision)
-        frame = _outline(kept, decided, scene, decision) if wanted else None
-        # Compression takes one core a raster, and goes on while polygons are written.
+        writer = stack.enter_context(PolygonWriter(out / f"{stem}.gpkg", layer="polygons")) if wanted else None
+        frames = _outline(stack, kept, decided, scene, decision) if wanted else iter(())
+        # Compression takes one core a raster, and goes on while polygons are traced and written.
         with ThreadPoolExecutor(2) as pool:
             finished = [pool.submit(raster.finish) for raster in (decided, *([kept] if probabilities else []))]
-            target = out / f"{stem}.gpkg"
-            written = write_polygons(frame, target, layer="polygons") if frame is not None else None
+            if writer:
+                for frame in frames:
+                    writer.write(frame)
         files = [future.result() for future in finished]
-        return Outputs(files[0], files[1] if probabilities else None, written, 0 if frame is None else len(frame))
+        written, objects = (writer.finish(), writer.rows) if writer else (None, 0)
+        return Outputs(files[0], files[1] if probabilities else None, written, objects)
 
 
 def predict_scenes(
@@ -385,14 +389,18 @@ def _decide_whole(kept: RasterWriter, decided: RasterWriter, scene: Imagery, dec
     decided.write(_painted(masks, unknown, decision.legend), Window(0, 0, *scene.shape))
 
 
-def _outline(kept: RasterWriter, decided: RasterWriter, scene: Imagery, decision: Decision) -> geopandas.GeoDataFrame:
-    """Polygons of the drafts, which hold the whole scene."""
+def _outline(
+    stack: contextlib.ExitStack, kept: RasterWriter, decided: RasterWriter, scene: Imagery, decision: Decision
+) -> Iterator[geopandas.GeoDataFrame]:
+    """Polygons of the drafts, which hold the whole scene; the drafts are opened at once and stay open with the stack."""
     legend = decision.legend
-    classes = decided.read()[0]
-    probabilities = np.moveaxis(kept.read(), 0, -1)
-    alone = legend.exclusive or len(legend) == 1
-    masks = classes if alone else decision.masks(probabilities, gsd_m=scene.grid.gsd_m)
-    frame = find_polygons(masks, scene.grid, legend, probabilities=probabilities)
+    if not legend.exclusive and len(legend) > 1:
+        probabilities = np.moveaxis(kept.read(), 0, -1)
+        masks = decision.masks(probabilities, gsd_m=scene.grid.gsd_m)
+        return iter([find_polygons(masks, scene.grid, legend, probabilities=probabilities)])
+    classes, said = stack.enter_context(decided.reader()), stack.enter_context(kept.reader())
+    frames = stream_polygons(lambda window: (classes(window)[..., 0], said(window)), scene.grid, legend)
+    if not legend.exclusive:
+        return frames
     smallest = dict(zip(legend.ids, decision.smallest_px(scene.grid.gsd_m), strict=True))
-    large = frame["area_px"] >= frame["class_id"].map(smallest)
-    return frame[large].reset_index(drop=True) if legend.exclusive else frame
+    return (frame[frame["area_px"] >= frame["class_id"].map(smallest)] for frame in frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +18,7 @@ from satmask.legend import Legend
 from satmask.scene import Imagery, Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from satmask.windows import Window
 
@@ -164,6 +165,18 @@ class RasterWriter:
         with rasterio.open(self.draft) as file:
             for index in file.indexes:
                 yield np.asarray(file.read(index))
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Callable[[Window], np.ndarray]]:
+        """Read back windows of everything written so far, `(height, width, bands)`."""
+        self._file.close()
+        with rasterio.open(self.draft) as file:
+
+            def read(window: Window) -> np.ndarray:
+                place = rasterio.windows.Window(window.column, window.row, window.width, window.height)
+                return np.moveaxis(file.read(window=place), 0, -1)
+
+            yield read
 
     def finish(self) -> Path:
         """Compress, add overviews, and give the file its name."""
