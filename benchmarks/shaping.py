@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas
@@ -30,6 +30,7 @@ CASES = {
     "as traced": Shaping(),
     "cleaned": Shaping(CLEAN),
     "cleaned, closing 0.5 m": Shaping(Cleaning(0.3, 0.5, 2, 4)),
+    "cleaned, separated by 0.25 m": Shaping(CLEAN, separate_depth=0.25),
     "cleaned, separated by 0.5 m": Shaping(CLEAN, separate_depth=0.5),
     "cleaned, separated by 1 m": Shaping(CLEAN, separate_depth=1.0),
     "cleaned, separated by 0.1 of probability": Shaping(CLEAN, "probability", 0.1),
@@ -39,8 +40,27 @@ CASES = {
     "cleaned, simplified by 0.6 m": Shaping(CLEAN, simplify_m=0.6),
     "cleaned, simplified by 0.3 m, squared": Shaping(CLEAN, simplify_m=0.3, square=True),
     "the same, IoU at least 0.9": Shaping(CLEAN, simplify_m=0.3, square=True, min_iou=0.9),
-    "separated by 1 m, simplified by 0.3 m, squared": Shaping(CLEAN, separate_depth=1.0, simplify_m=0.3, square=True),
+    "cleaned, separated by 0.5 m, simplified by 0.3 m, squared": Shaping(
+        CLEAN, separate_depth=0.5, simplify_m=0.3, square=True
+    ),
 }
+
+
+def in_pixels(shaping: Shaping, pixel_m: float) -> Shaping:
+    """The same for images without a place, where a pixel counts as a metre."""
+    rule = shaping.cleaning
+    depth = shaping.separate_depth / (1 if shaping.separate_by == "probability" else pixel_m)
+    return replace(
+        shaping,
+        cleaning=Cleaning(
+            rule.opening_m / pixel_m,
+            rule.closing_m / pixel_m,
+            rule.min_hole_m2 / pixel_m**2,
+            rule.min_area_m2 / pixel_m**2,
+        ),
+        separate_depth=depth,
+        simplify_m=shaping.simplify_m / pixel_m,
+    )
 
 
 @dataclass(frozen=True)
@@ -142,17 +162,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path)
     parser.add_argument("truth", type=Path)
+    parser.add_argument("--pixel-m", type=float, default=1.0, help="side of a pixel of images without a place")
+    parser.add_argument("--only", default="", help="images whose names begin so")
     parser.add_argument("--ap", action="store_true", help="also AP at 0.5, for tiles of at most 100 objects")
     options = parser.parse_args()
     begin("What shaping does to predictions")
-    images = read_images(options.predictions, options.truth)
+    images = [image for image in read_images(options.predictions, options.truth) if image.name.startswith(options.only)]
     print(f"{len(images)} images, {sum(len(image.truth) for image in images):,} objects")
     print(
         "| shaping | polygons | vertices | IoU | precision | recall | F1 at 0.5 | AP at 0.5 |\n|---|---|---|---|---|---|---|---|"
     )
     for name, shaping in CASES.items():
         tally = Tally()
-        detections = [measure(image, shaping, tally) for image in images]
+        detections = [measure(image, in_pixels(shaping, options.pixel_m), tally) for image in images]
         precision, recall = tally.found / max(tally.polygons, 1), tally.found / max(tally.truths, 1)
         f1 = 2 * tally.found / max(tally.polygons + tally.truths, 1)
         ap = f"{average_precision(images, detections):.3f}" if options.ap else ""

@@ -19,6 +19,7 @@ from satmask.squaring import (
     find_directions,
     find_runs,
     flatten,
+    keep_rings,
     swept_areas,
 )
 
@@ -129,14 +130,19 @@ def _forms(polygons: np.ndarray, rings: Rings, tolerance: float) -> Iterator[_Tr
     # Where a hole can't be squared, neither is its polygon.
     possible = np.bincount(turned.owner, minlength=count) == np.bincount(rings.owner, minlength=count)
     possible &= agreement >= AGREEMENT
+    before = np.zeros(count, np.int64)
     for shortest in SHORTEST:
         runs = drop_short(runs, shortest * tolerance)
-        made = _polygons(turned, runs, turns)
-        made_areas, swept = shapely.area(made), swept_areas(turned, runs, count)
+        numbers = np.bincount(turned.owner[runs.ring], minlength=count)
+        # What has lost no corner has been tried.
+        changed, before = possible & (numbers != before), numbers
+        asked, mine = keep_rings(turned, runs, changed[turned.owner])
+        made = _polygons(asked, mine, turns)
+        made_areas, swept = shapely.area(made), swept_areas(asked, mine, count)
         # |A ∪ B| - |A ∩ B| is at most what is swept, and |A ∪ B| + |A ∩ B| is |A| + |B|.
         iou = (areas + made_areas - swept) / (areas + made_areas + swept)
-        good = possible & (swept < areas) & shapely.is_valid(made)
-        yield _Tried(made, np.where(good, iou, 0.0), np.bincount(turned.owner[runs.ring], minlength=count))
+        good = changed & (swept < areas) & shapely.is_valid(made)
+        yield _Tried(made, np.where(good, iou, 0.0), numbers)
 
 
 def _directions(polygons: np.ndarray, rings: Rings, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -42,20 +42,22 @@ class Rings:
         """First vertex of each ring, int64, `(rings,)`."""
         return begins(self.sizes)
 
-    @property
-    def following(self) -> np.ndarray:
-        """The vertex after each vertex, int64, `(vertices,)`."""
-        return neighbours(self.sizes)[1]
+    def after(self, values: np.ndarray) -> np.ndarray:
+        """What the vertex after each vertex has, of values with one entry a vertex."""
+        shifted = np.empty_like(values)
+        shifted[:-1] = values[1:]
+        shifted[self.starts + self.sizes - 1] = values[self.starts]
+        return shifted
 
-    def rolled(self, first: np.ndarray) -> Rings:
-        """The same rings, begun at other vertices.
+    def begun_at(self, first: np.ndarray) -> np.ndarray:
+        """Places of all vertices if rings begin at other vertices, int64, `(vertices,)`.
 
         Args:
             first: The vertex at which each ring is to begin, int64, `(rings,)`.
         """
-        starts, place = self.starts[self.ring], np.arange(len(self.ring))
-        taken = starts + (place - starts + (first - self.starts)[self.ring]) % self.sizes[self.ring]
-        return replace(self, points=self.points[taken])
+        place = np.arange(len(self.ring)) + (first - self.starts)[self.ring]
+        ends = (self.starts + self.sizes)[self.ring]
+        return np.asarray(np.where(place >= ends, place - self.sizes[self.ring], place))
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def flatten(polygons: np.ndarray) -> Rings:
     found = Rings(points, ring, sizes, owner, middles)
     far = np.abs(points)
     furthest = np.maximum.reduceat(far, found.starts)
-    return found.rolled(first_of(far >= furthest[ring] * (1 - 1e-9), ring, len(sizes)))
+    first = first_of(far >= furthest[ring] * (1 - 1e-9), ring, len(sizes))
+    return replace(found, points=points[found.begun_at(first)])
 
 
 def find_corners(rings: Rings, tolerance: float) -> np.ndarray:
@@ -210,13 +213,17 @@ def are_rectilinear(rings: Rings, shortest: float) -> np.ndarray:
     Returns:
         bool, `(polygons,)`.
     """
-    edges, polygon = rings.points[rings.following] - rings.points, rings.owner[rings.ring]
+    edges, polygon, count = rings.after(rings.points) - rings.points, rings.owner[rings.ring], len(rings.middles)
     lengths = np.abs(edges)
-    votes = np.divide(edges, lengths, out=np.zeros_like(edges), where=lengths > 0) ** 4
-    total = _sums(votes * lengths, polygon, len(rings.middles))
     short = (lengths < shortest * (1 - EXACT)) & (rings.sizes > 4)[rings.ring]
-    wrong = short | (np.abs(np.angle(votes * np.conj(total[polygon]))) > EXACT)
-    return np.asarray(np.bincount(polygon, wrong, len(rings.middles)) == 0)
+    possible = np.bincount(polygon[short], minlength=count) == 0
+    # Of outlines of masks, that leaves few.
+    asked = possible[polygon]
+    edges, lengths, polygon = edges[asked], lengths[asked], polygon[asked]
+    votes = np.divide(edges, lengths, out=np.zeros_like(edges), where=lengths > 0) ** 4
+    total = _sums(votes * lengths, polygon, count)
+    wrong = np.abs(np.angle(votes * np.conj(total[polygon]))) > EXACT
+    return np.asarray(possible & (np.bincount(polygon, wrong, count) == 0))
 
 
 def find_runs(rings: Rings, corners: np.ndarray) -> tuple[Rings, Runs]:
@@ -242,12 +249,10 @@ def find_runs(rings: Rings, corners: np.ndarray) -> tuple[Rings, Runs]:
     begun, stands = np.zeros(len(kept), bool), np.zeros(len(kept), bool)
     begun[turning], stands[chosen] = True, upright
     left = Rings(rings.points[kept], number[rings.ring[kept]], rings.sizes[enough], rings.owner[enough], rings.middles)
-    flags = replace(left, points=begun[kept] + 1j * stands[kept])
-    first = first_of(begun[kept], left.ring, len(left.sizes))
-    left, flags = left.rolled(first), flags.rolled(first)
-    run = np.cumsum(flags.points.real > 0) - 1
-    starts = np.flatnonzero(flags.points.real > 0)
-    return left, _placed(left, run, starts, flags.points.imag[starts] > 0)
+    taken = left.begun_at(first_of(begun[kept], left.ring, len(left.sizes)))
+    left, begun, stands = replace(left, points=left.points[taken]), begun[kept][taken], stands[kept][taken]
+    starts = np.flatnonzero(begun)
+    return left, _placed(left, np.cumsum(begun) - 1, starts, stands[starts])
 
 
 def _placed(rings: Rings, run: np.ndarray, starts: np.ndarray, upright: np.ndarray) -> Runs:
@@ -255,7 +260,8 @@ def _placed(rings: Rings, run: np.ndarray, starts: np.ndarray, upright: np.ndarr
     if not len(starts):
         nothing = np.zeros(0)
         return Runs(np.zeros(0, np.int64), upright, nothing, nothing, run)
-    along, across, _ = _measured(rings, upright[run])
+    along, start, end = _measured(rings, upright[run])
+    across = (start + end) / 2
     length, moment = np.add.reduceat(along, starts), np.add.reduceat(along * across, starts)
     mean = np.divide(moment, length, out=across[starts].copy(), where=length != 0)
     # Only a stretch that turns back could send its mean beyond itself.
@@ -264,14 +270,11 @@ def _placed(rings: Rings, run: np.ndarray, starts: np.ndarray, upright: np.ndarr
 
 
 def _measured(rings: Rings, upright: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each edge: its length along its line, and where its middle and its end lie across it."""
-    end = rings.points[rings.following]
-    edge, middle = end - rings.points, (end + rings.points) / 2
-    return (
-        np.where(upright, edge.imag, edge.real),
-        np.where(upright, middle.real, middle.imag),
-        np.where(upright, end.real, end.imag),
-    )
+    """Of each edge: its length along its line, and where it starts and ends across it."""
+    x, y = rings.points.real.copy(), rings.points.imag.copy()
+    x_end, y_end = rings.after(x), rings.after(y)
+    along = np.where(upright, y_end - y, x_end - x)
+    return along, np.where(upright, x, y), np.where(upright, x_end, y_end)
 
 
 def drop_short(runs: Runs, shortest: float) -> Runs:
@@ -325,16 +328,33 @@ def swept_areas(rings: Rings, runs: Runs, polygons: int) -> np.ndarray:
         At least the area of the symmetric difference, float64, `(polygons,)`.
     """
     upright, place = runs.upright[runs.of_edge], runs.place[runs.of_edge]
-    along, middle, end = _measured(rings, upright)
-    far, other = np.abs(end - place), np.abs(2 * middle - end - place)
-    swept = np.abs(along) * (far + other) / 2
+    along, start, end = _measured(rings, upright)
+    far = np.abs(end - place)
+    swept = np.abs(along) * (far + np.abs(start - place)) / 2
     # The last edge of a run ends where the next run begins.
-    next_run = runs.of_edge[rings.following]
-    last = runs.of_edge != next_run
-    point = rings.points[rings.following][last]
-    across_next = np.where(runs.upright[next_run[last]], point.real, point.imag)
-    swept[last] += far[last] * np.abs(across_next - runs.place[next_run[last]])
-    return np.bincount(rings.owner[rings.ring], swept, polygons)
+    next_run = rings.after(runs.of_edge)
+    last = np.flatnonzero(runs.of_edge != next_run)
+    point, next_run = rings.after(rings.points)[last], next_run[last]
+    across_next = np.where(runs.upright[next_run], point.real, point.imag)
+    swept[last] += far[last] * np.abs(across_next - runs.place[next_run])
+    return np.bincount(rings.owner, np.bincount(rings.ring, swept, len(rings.sizes)), polygons)
+
+
+def keep_rings(rings: Rings, runs: Runs, kept: np.ndarray) -> tuple[Rings, Runs]:
+    """Leave out rings, with their runs; polygons keep their numbers.
+
+    Args:
+        rings: The rings.
+        runs: Their runs.
+        kept: bool, `(rings,)`.
+    """
+    of_vertex, of_run = kept[rings.ring], kept[runs.ring]
+    number, run_number = np.cumsum(kept) - 1, np.cumsum(of_run) - 1
+    few = Rings(
+        rings.points[of_vertex], number[rings.ring[of_vertex]], rings.sizes[kept], rings.owner[kept], rings.middles
+    )
+    ring, edges = number[runs.ring[of_run]], run_number[runs.of_edge[of_vertex]]
+    return few, Runs(ring, runs.upright[of_run], runs.place[of_run], runs.weight[of_run], edges)
 
 
 def _complex(coordinates: np.ndarray) -> np.ndarray:
