@@ -94,9 +94,9 @@ def test_ids_of_the_prediction_are_mapped_where_the_truth_is_labels(tmp_path):
 @pytest.mark.parametrize("side", [16, 23])
 def test_windows_change_nothing(side, tmp_path, monkeypatch):
     comparison = Comparison(write(tmp_path / "p.tif", blobs(1)), write(tmp_path / "t.tif", blobs(2)), MARKS)
-    whole = [compare_boundaries(comparison, distance_px=3), compare_objects(comparison)]
+    whole = [compare_boundaries(comparison, distance_px=2), compare_objects(comparison)]
     monkeypatch.setattr(rasters, "SIDE", side)
-    parts = [compare_boundaries(comparison, distance_px=3), compare_objects(comparison)]
+    parts = [compare_boundaries(comparison, distance_px=2), compare_objects(comparison)]
     for one, other in zip(whole, parts, strict=True):
         assert one.counts.tolist() == other.counts.tolist()
         assert one.counts.sum() > 100

@@ -93,6 +93,13 @@ def test_a_turned_house_is_turned_by_that_angle():
     assert max_tangent_angle(stairs, stairs) == pytest.approx(0, abs=1e-6)
 
 
+def test_steps_that_jump_to_the_other_side_do_not_count():
+    """Along the middle of a house the nearest side changes from one step to the next, and nothing is said of its angle."""
+    predicted = shapely.Polygon([(10, 9), (50, 11), (50, 20), (10, 20)])
+    slope = math.degrees(math.atan2(2, 40))
+    assert max_tangent_angle(shapely.box(0, 0, 60, 20), predicted) == pytest.approx(slope)
+
+
 def test_vertices_cost_c_iou_but_not_polis():
     square = shapely.box(0, 0, 8, 8)
     more = shapely.segmentize(square, 4)
