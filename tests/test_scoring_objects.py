@@ -120,10 +120,11 @@ def test_nothing_at_all_has_no_score_and_one_side_alone_scores_zero():
 
 def test_objects_lie_in_the_bins_of_their_size_and_place():
     truth = [box(0, 10, 4, 14), box(10, 10, 20, 20), box(100, 100, 140, 140), box(150, 150, 250, 250)]
-    counts = score(truth, truth, shape=(254, 266), gsd_m=0.5).counts[0, :, 0, OBJECTS]
-    wanted = {"all": 4, "small, below 32² px": 2, "medium, to 96² px": 1, "large, 96² px and more": 1}
-    wanted |= {"below 50 m²": 2, "50 to 200 m²": 0, "200 to 800 m²": 1, "800 m² and more": 1}
-    wanted |= {"at the edge": 1, "1 to 16 px from it": 2, "16 to 64 px from it": 0, "64 px and more from it": 1}
+    truth.append(box(20, 380, 24, 384))
+    counts = score(truth, truth, shape=(400, 266), gsd_m=0.5).counts[0, :, 0, OBJECTS]
+    wanted = {"all": 5, "small, below 32² px": 3, "medium, to 96² px": 1, "large, 96² px and more": 1}
+    wanted |= {"below 50 m²": 3, "50 to 200 m²": 0, "200 to 800 m²": 1, "800 m² and more": 1}
+    wanted |= {"at the edge": 1, "1 to 16 px from it": 1, "16 to 64 px from it": 2, "64 px and more from it": 1}
     assert dict(zip(BINS, counts.tolist(), strict=True)) == wanted
     assert score(truth, truth).counts[0, 4:8].sum() == 0  # without a place on the ground
 
