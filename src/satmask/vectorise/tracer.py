@@ -98,7 +98,7 @@ class _State:
         west: Vertical edges that go on, with their region to the west.
         east: The same with the region to the east.
         chains: Chains of vertices with two open ends, and the region of each.
-        rings: Closed rings of regions that go on.
+        rings: Closed rings of regions that go on, in batches.
         regions: The regions that go on.
     """
 
@@ -107,7 +107,7 @@ class _State:
     west: Open
     east: Open
     chains: Rings
-    rings: Rings
+    rings: tuple[Rings, ...]
     regions: Regions
 
 
@@ -157,7 +157,7 @@ class Tracer:
         self._check(strip, values)
         if self._state is None:
             last = np.full(self._width, self._outside, strip.dtype)
-            self._state = _State(0, last, Open.none(), Open.none(), Rings.none(), Rings.none(), Regions.none())
+            self._state = _State(0, last, Open.none(), Open.none(), Rings.none(), (), Regions.none())
             self._value_type = None if values is None else values.dtype
         return self._advance(self._state, strip, values)
 
@@ -207,10 +207,11 @@ class Tracer:
         goes_on[of_chain[~chains.closed]] = True
         number = np.where(goes_on, np.cumsum(goes_on), np.cumsum(~goes_on)) - 1
         outlines = _Outlines(chains, state.chains, corners.codes, number[of_chain])
-        rings, rings_wait = (
-            state.rings.owned(number[of_known][state.rings.owners]),
-            goes_on[of_known][state.rings.owners],
-        )
+        done, kept = Rings.none(), []
+        for batch in state.rings:
+            stays, rings = goes_on[of_known][batch.owners], batch.owned(number[of_known][batch.owners])
+            done = done.join(rings.take(~stays))
+            kept.append(rings.take(stays))
         waits = chains.closed & goes_on[of_chain]
         opened = (np.cumsum(~chains.closed) - 1)[chains.chain]
         self._state = _State(
@@ -219,10 +220,10 @@ class Tracer:
             west.left_open(opened),
             east.left_open(opened),
             outlines.take(~chains.closed),
-            rings.take(rings_wait).join(outlines.take(waits)),
+            _batched([*kept, outlines.take(waits)]),
             regions.take(goes_on),
         )
-        return self._told(rings.take(~rings_wait).join(outlines.take(chains.closed & ~waits)), regions.take(~goes_on))
+        return self._told(done.join(outlines.take(chains.closed & ~waits)), regions.take(~goes_on))
 
     def _told(self, rings: Rings, regions: Regions) -> Traced:
         """Make polygons of complete regions."""
@@ -264,3 +265,14 @@ def _regions(chains: Chains, state: _State, left: np.ndarray, right: np.ndarray)
     is_smallest = smallest == np.arange(len(smallest))
     became = (np.cumsum(is_smallest) - 1)[smallest]
     return became[:count], became[count:], int(is_smallest.sum())
+
+
+def _batched(batches: list[Rings]) -> tuple[Rings, ...]:
+    """Join small batches, never large ones with small ones: a ring that waits long is then copied just a few times."""
+    kept: list[Rings] = []
+    for batch in batches:
+        kept.append(batch)
+        while len(kept) > 1 and len(kept[-2].codes) < 2 * len(kept[-1].codes):
+            last = kept.pop()
+            kept[-1] = kept[-1].join(last)
+    return tuple(batch for batch in kept if len(batch.codes))
