@@ -78,6 +78,7 @@ def score(
             raise typer.Exit(1)
         return
     if prediction.suffix == ".json":
+        asked.refuse_rasters("a result file")
         file = _annotation_file(truth)
         found = score_coco(prediction, file)
         details = find_details(asked, None, {}, (prediction, file))

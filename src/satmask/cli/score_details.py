@@ -53,6 +53,18 @@ class Asked:
             msg = f"--boundary, --objects and --intervals must come with rasters or a result file, got {what}."
             raise SettingError(msg)
 
+    def refuse_rasters(self, what: str) -> None:
+        """Say that what needs rasters can't be had.
+
+        Raises:
+            SettingError: If boundaries or polygons of a file were asked for.
+        """
+        from satmask import SettingError
+
+        if self.distance or self.polygons:
+            msg = f"--boundary and --polygons must come with rasters, got {what}."
+            raise SettingError(msg)
+
     def polygons_of(self, name: str) -> Path | None:
         """The vector file of an image.
 

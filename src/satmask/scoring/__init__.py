@@ -1,1 +1,1 @@
-"""Scores: pixels by class (`pixels`), and objects as the crowdAI challenge counts them (`coco`)."""
+"""Scores: pixels by class, boundaries, objects and polygons, COCO's and DSTL's rules, and how far they may be trusted."""
