@@ -8,6 +8,7 @@ from shapely import affinity
 from satmask.errors import SettingError
 from satmask.masks import outlines, rasterise
 from satmask.regularisation import iou_of, regularise
+from satmask.squaring import find_corners, find_directions, flatten
 
 RECTANGLE = shapely.box(0, 0, 48, 30)
 ELL = shapely.Polygon([(0, 0), (60, 0), (60, 24), (26, 24), (26, 50), (0, 50)])
@@ -62,7 +63,10 @@ def test_drawn_at_any_angle_a_shape_comes_back_with_its_corners_and_area(shape, 
 @pytest.mark.parametrize("min_iou", [0.75, 0.85, 0.95])
 def test_no_outline_falls_below_the_floor_and_all_are_valid(min_iou):
     random = np.random.default_rng(3)
-    blobs = [shapely.Point(*random.uniform(30, 370, 2)).buffer(random.uniform(5, 22), random.integers(1, 9)) for _ in range(60)]
+    blobs = [
+        shapely.Point(*random.uniform(30, 370, 2)).buffer(random.uniform(5, 22), random.integers(1, 9))
+        for _ in range(60)
+    ]
     outlined = traced(*blobs, size=400)
     result, squared = regularise(outlined, tolerance=1.5, min_iou=min_iou)
     assert 0 < squared.sum() < len(squared)
@@ -137,3 +141,13 @@ def test_other_geometries_pass_and_settings_are_checked():
     for settings in ({"tolerance": 0}, {"tolerance": 1, "min_iou": 2}, {"tolerance": 1, "otherwise": others[:1]}):
         with pytest.raises(SettingError):
             regularise(others, **settings)
+
+
+def test_where_the_image_cuts_a_house_off_its_own_walls_say_its_direction():
+    rings = flatten(traced(affinity.translate(affinity.rotate(shapely.box(0, 0, 50, 44), 30), 30, -24)))
+    frame = np.array([0, 110, 110 + 110j, 110j])
+    corners = find_corners(rings, 1.5)
+    angles, _ = find_directions(rings, corners, np.zeros(1, int), frame=frame)
+    blind, _ = find_directions(rings, corners, np.zeros(1, int))
+    assert np.degrees(angles[0]) == pytest.approx(30, abs=3)
+    assert abs(np.degrees(blind[0]) - 30) > 5

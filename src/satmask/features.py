@@ -231,11 +231,13 @@ def _simplified(layer: _Layer, plane: np.ndarray, tolerance_m: float) -> _Layer:
 
 def _squared(layer: _Layer, otherwise: _Layer, plane: np.ndarray, shaping: Shaping) -> tuple[_Layer, np.ndarray]:
     """Square a layer's outlines; those that can't be squared become what they are otherwise."""
+    height, width = layer.labels.shape
     polygons, squared = regularise(
         _to_plane(layer, plane),
         tolerance=TOLERANCE_PX * float(np.sqrt(abs(np.linalg.det(plane)))),
         min_iou=shaping.min_iou,
         otherwise=_to_plane(otherwise, plane),
+        frame=np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ plane,
     )
     return _changed(layer, polygons, plane), squared
 

@@ -51,7 +51,12 @@ class _Tried:
 
 
 def regularise(
-    polygons: np.ndarray, *, tolerance: float, min_iou: float = 0.85, otherwise: np.ndarray | None = None
+    polygons: np.ndarray,
+    *,
+    tolerance: float,
+    min_iou: float = 0.85,
+    otherwise: np.ndarray | None = None,
+    frame: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give outlines right angles, each along its own direction, where they then still cover what they covered.
 
@@ -68,6 +73,8 @@ def regularise(
         tolerance: How far walls may lie from the outline's corners, in those coordinates: about one and a half pixels.
         min_iou: Least IoU of each with its outline, 0 to 1.
         otherwise: What to give for an outline that is left, such as a simplified one; itself by default.
+        frame: Corners of the image in turn, float64, `(4, 2)`: where it cuts objects off, their outlines follow it, which
+            says nothing of their direction.
 
     Returns:
         Polygons, and whether each has got right angles, bool; both `(polygons,)`.
@@ -87,7 +94,8 @@ def regularise(
     result, squared = left.copy(), np.zeros(len(polygons), bool)
     usable = np.flatnonzero((shapely.get_type_id(polygons) == 3) & ~shapely.is_empty(polygons))
     if len(usable):
-        chosen, iou = _best(polygons[usable], tolerance, min_iou)
+        sides = None if frame is None else np.asarray(frame, np.float64) @ np.array([1, 1j])
+        chosen, iou = _best(polygons[usable], tolerance, min_iou, frame=sides)
         squared[usable] = fits = iou >= min_iou
         result[usable[fits]] = chosen[fits]
         _part(result, squared, polygons, left, min_iou=min_iou)
@@ -106,24 +114,26 @@ def _check(tolerance: float, min_iou: float, count: int, others: int) -> None:
         raise SettingError(msg)
 
 
-def _best(polygons: np.ndarray, tolerance: float, min_iou: float) -> tuple[np.ndarray, np.ndarray]:
+def _best(
+    polygons: np.ndarray, tolerance: float, min_iou: float, *, frame: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """The form of each polygon that is worth most, and its IoU; -1 where none is good enough."""
     best, best_iou, most = polygons.copy(), np.full(len(polygons), -1.0), np.full(len(polygons), -np.inf)
     rings = flatten(polygons)
     # What is rectilinear stays as it is, which makes a second run change nothing.
     already = are_rectilinear(rings, SHORTEST[0] * tolerance)
     best_iou[already], most[already] = 1.0, np.inf
-    for tried in _forms(polygons, rings, tolerance):
+    for tried in _forms(polygons, rings, tolerance, frame=frame):
         worth = tried.iou - PRICE * (tried.corners - 4) / 2
         better = (tried.iou >= max(min_iou, NOTHING)) & (worth > most)
         best[better], best_iou[better], most[better] = tried.polygons[better], tried.iou[better], worth[better]
     return best, best_iou
 
 
-def _forms(polygons: np.ndarray, rings: Rings, tolerance: float) -> Iterator[_Tried]:
+def _forms(polygons: np.ndarray, rings: Rings, tolerance: float, *, frame: np.ndarray | None) -> Iterator[_Tried]:
     """Make rectilinear forms of polygons, from the finest to the plainest."""
     corners = find_corners(rings, tolerance)
-    angles, agreement = _directions(polygons, rings, corners)
+    angles, agreement = _directions(polygons, rings, corners, frame=frame)
     turns = np.exp(1j * angles)
     turned, runs = find_runs(replace(rings, points=rings.points / turns[rings.owner[rings.ring]]), corners)
     count, areas = len(polygons), shapely.area(polygons)
@@ -145,15 +155,17 @@ def _forms(polygons: np.ndarray, rings: Rings, tolerance: float) -> Iterator[_Tr
         yield _Tried(made, np.where(good, iou, 0.0), numbers)
 
 
-def _directions(polygons: np.ndarray, rings: Rings, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _directions(
+    polygons: np.ndarray, rings: Rings, corners: np.ndarray, *, frame: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Each polygon's direction and agreement; terraced houses whose own directions are near take that of the terrace."""
     each = np.arange(len(polygons))
-    own, agreement = find_directions(rings, corners, each)
+    own, agreement = find_directions(rings, corners, each, frame=frame)
     one, other = _touching(polygons, each)
     if not len(one):
         return own, agreement
     groups = _groups(one, other, len(polygons))
-    common = find_directions(rings, corners, groups)[0][groups]
+    common = find_directions(rings, corners, groups, frame=frame)[0][groups]
     near = np.abs(np.angle(np.exp(4j * (own - common)))) < 4 * LIKE
     return np.where(near, common, own), agreement
 

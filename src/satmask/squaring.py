@@ -176,7 +176,9 @@ def find_corners(rings: Rings, tolerance: float) -> np.ndarray:
     return np.asarray(chosen | few[rings.ring])
 
 
-def find_directions(rings: Rings, corners: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_directions(
+    rings: Rings, corners: np.ndarray, groups: np.ndarray, *, frame: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the direction in which most of the boundary goes, or goes across.
 
     Each edge between corners votes with the square of its length; directions a right angle apart are the same, as the
@@ -186,6 +188,7 @@ def find_directions(rings: Rings, corners: np.ndarray, groups: np.ndarray) -> tu
         rings: The rings.
         corners: bool, `(vertices,)`.
         groups: Group of each polygon, int64, `(polygons,)`; polygons of a group share their direction.
+        frame: Corners x + iy of the image in turn; edges on its sides, where objects are cut off, have no vote.
 
     Returns:
         Angle of each group in radians, -π/4 to π/4; and how well its edges agree, 0 (a disc) to 1 (a rectangle).
@@ -194,6 +197,9 @@ def find_directions(rings: Rings, corners: np.ndarray, groups: np.ndarray) -> tu
     after = neighbours(np.bincount(rings.ring[chosen], minlength=len(rings.sizes)))[1]
     edges = rings.points[chosen][after] - rings.points[chosen]
     squares = np.abs(edges) ** 2
+    if frame is not None:
+        ends = rings.points[chosen] + rings.middles[rings.owner[rings.ring[chosen]]]
+        squares[_on_sides(ends, edges, frame)] = 0
     votes = np.divide(edges**4, squares, out=np.zeros_like(edges), where=squares > 0)
     group = groups[rings.owner[rings.ring[chosen]]]
     total = _sums(votes, group, count)
@@ -224,6 +230,17 @@ def are_rectilinear(rings: Rings, shortest: float) -> np.ndarray:
     total = _sums(votes * lengths, polygon, count)
     wrong = np.abs(np.angle(votes * np.conj(total[polygon]))) > EXACT
     return np.asarray(possible & (np.bincount(polygon, wrong, count) == 0))
+
+
+def _on_sides(starts: np.ndarray, edges: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Tell which edges lie on a side of a frame, bool."""
+    on_any = np.zeros(len(starts), bool)
+    for corner, side in zip(frame, np.roll(frame, -1) - frame, strict=True):
+        along = np.conj(side) / abs(side)
+        near = EXACT * abs(side)
+        start, end = ((points - corner) * along for points in (starts, starts + edges))
+        on_any |= (np.abs(start.imag) < near) & (np.abs(end.imag) < near)
+    return on_any
 
 
 def find_runs(rings: Rings, corners: np.ndarray) -> tuple[Rings, Runs]:
