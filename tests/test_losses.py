@@ -136,6 +136,18 @@ def test_interior_leaves_the_border_out():
         assert float(whole) == pytest.approx(float(make_loss(name)(truth[inside], probability[inside], weight[inside])))
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_border_weighs_what_it_is_given(name):
+    truth, probability, weight = batch("sigmoid", shape=(2, 8, 9))
+    edge = np.full(weight.shape, 0.25, weight.dtype)
+    edge[:, 3:-3, 3:-3] = 1
+    by_hand = make_loss(name)(truth, probability, weight * edge)
+    assert float(make_loss(name, interior=3, border=0.25)(truth, probability, weight)) == pytest.approx(float(by_hand))
+    assert float(make_loss(name, interior=3, border=1)(truth, probability, weight)) == pytest.approx(
+        float(make_loss(name)(truth, probability, weight))
+    )
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_is_summed_in_full(dtype):
     truth = np.ones((1, 300, 300, 1), np.uint8)
@@ -206,6 +218,7 @@ def test_fit_passes_pixel_weights_and_learns_from_the_rest():
         ({"name": "bce", "class_weights": (1, -1)}, "0 or more"),
         ({"name": "bce", "class_weights": ()}, "0 or more"),
         ({"name": "bce", "interior": -1}, "0 border pixels"),
+        ({"name": "bce", "interior": 1, "border": 1.5}, "weigh 0 to 1"),
     ],
 )
 def test_impossible_settings_are_refused(settings, says):

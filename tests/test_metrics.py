@@ -66,6 +66,17 @@ def test_nothing_seen_is_0_and_a_reset_forgets():
     assert not metric.counts().any()
 
 
+def test_the_border_is_not_counted():
+    random = np.random.default_rng(3)
+    truth, probability = random.integers(0, 2, (2, 9, 8, 3)), random.random((2, 9, 8, 3)).astype(np.float32)
+    weight = random.integers(0, 2, (2, 9, 8)).astype(np.float32)
+    inside = np.s_[:, 2:-2, 2:-2]
+    cut, whole = SegmentationIoU(classes=3, interior=2), SegmentationIoU(classes=3)
+    cut.update_state(truth, probability, weight)
+    whole.update_state(truth[inside], probability[inside], weight[inside])
+    assert (cut.counts() == whole.counts()).all()
+
+
 def test_counts_stay_exact_beyond_float32_and_32_bits():
     truth, probability, weight = batch("sigmoid", seed=2)
     metric = SegmentationIoU(classes=4)

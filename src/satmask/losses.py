@@ -34,6 +34,8 @@ class SegmentationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras ships 
         activation: Last activation of the network: `sigmoid` (classes overlap) or `softmax` (they exclude each other).
         class_weights: One number for each class, 0 or more; None weighs them alike.
         interior: Border pixels of the window left out, because the network sees less context there.
+        border: Weight of those pixels, in [0, 1]. At 0 the network never learns what to do at the edge of a scene, where
+            it can't see further either, and says anything there.
         name: Name in the history; the registry's by default.
 
     Raises:
@@ -54,6 +56,7 @@ class SegmentationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras ships 
         activation: Literal["sigmoid", "softmax"] = "sigmoid",
         class_weights: Sequence[float] | None = None,
         interior: int = 0,
+        border: float = 0.0,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name or self.label, dtype="float32")
@@ -68,7 +71,10 @@ class SegmentationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras ships 
             raise SettingError(msg)
         self.activation = activation
         self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
-        self.interior = int(interior)
+        if not 0 <= border <= 1:
+            msg = f"Border must weigh 0 to 1, got {border}."
+            raise SettingError(msg)
+        self.interior, self.border = int(interior), float(border)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss of a batch.
@@ -98,7 +104,11 @@ class SegmentationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras ships 
             weight = weight * ops.reshape(given, (*ops.shape(given), *(1,) * (4 - len(given.shape))))
         if self.interior:
             inside = (slice(None), *(slice(self.interior, -self.interior),) * 2)
-            truth, probability, weight = truth[inside], probability[inside], weight[inside]
+            if self.border:
+                sides = [(0, 0), *[(self.interior, self.interior)] * 2, (0, 0)]
+                weight = weight * ops.pad(ops.ones_like(weight[inside]), sides, constant_values=self.border)
+            else:
+                truth, probability, weight = truth[inside], probability[inside], weight[inside]
         # Multiplying by 0 would let a NaN through; choosing doesn't, neither forwards nor backwards.
         seen = weight > 0
         return self._compute(
@@ -112,7 +122,7 @@ class SegmentationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras ships 
     def get_config(self) -> dict[str, Any]:
         """Settings, from which Keras builds the loss again."""
         config = {"activation": self.activation, "class_weights": self.class_weights, "interior": self.interior}
-        return config | {"name": self.name}
+        return config | {"border": self.border, "name": self.name}
 
     def cross_entropy(
         self, truth: Any, probability: Any, weight: Any, *, focus: float = 0.0, balance: float | None = None
@@ -346,6 +356,7 @@ def make_loss(
     activation: Literal["sigmoid", "softmax"] = "sigmoid",
     class_weights: Sequence[float] | None = None,
     interior: int = 0,
+    border: float = 0.0,
     **options: Any,
 ) -> SegmentationLoss:
     """Make a loss by its name.
@@ -355,6 +366,7 @@ def make_loss(
         activation: Last activation of the network, `sigmoid` or `softmax`.
         class_weights: One number for each class, 0 or more; None weighs them alike.
         interior: Border pixels of the window left out.
+        border: Weight of those pixels, 0 to 1.
         options: `gamma` and `alpha` of `focal`, `smooth` of those with Dice or Jaccard.
 
     Returns:
@@ -376,7 +388,7 @@ def make_loss(
         msg = f"Option of loss {name!r} must be one it has, got {unknown[0]!r}. {way_out}"
         raise SettingError(msg)
     loss: SegmentationLoss = _CLASSES[name](
-        activation=activation, class_weights=class_weights, interior=interior, **options
+        activation=activation, class_weights=class_weights, interior=interior, border=border, **options
     )
     return loss
 

@@ -28,6 +28,7 @@ class SegmentationIoU(keras.metrics.Metric):  # type: ignore[misc]  # Keras ship
         activation: `sigmoid`: a class is there where its probability is at least `threshold`. `softmax`: the class of
             the highest probability is, the first of equals.
         threshold: For sigmoid, in [0, 1].
+        interior: Border pixels of the window that aren't counted.
         name: Name in the history.
 
     Raises:
@@ -46,6 +47,7 @@ class SegmentationIoU(keras.metrics.Metric):  # type: ignore[misc]  # Keras ship
         classes: int,
         activation: Literal["sigmoid", "softmax"] = "sigmoid",
         threshold: float = 0.5,
+        interior: int = 0,
         name: str = "iou",
     ) -> None:
         super().__init__(name=name, dtype="float32")
@@ -53,6 +55,7 @@ class SegmentationIoU(keras.metrics.Metric):  # type: ignore[misc]  # Keras ship
             msg = f"IoU must have one class or more and sigmoid or softmax, got {classes} and {activation!r}."
             raise SettingError(msg)
         self.classes, self.activation, self.threshold = int(classes), activation, float(threshold)
+        self.interior = int(interior)
         # TensorFlow keeps 32-bit integer variables off the GPU, out of reach of its compiler; JAX has no 64-bit ones.
         dtype = "int64" if keras.backend.backend() == "tensorflow" else "int32"
         self.low = self.add_variable((3, self.classes), "zeros", dtype=dtype, name="low")
@@ -72,6 +75,9 @@ class SegmentationIoU(keras.metrics.Metric):  # type: ignore[misc]  # Keras ship
             given = ops.convert_to_tensor(sample_weight)
             seen = ops.reshape(given > 0, (*ops.shape(given), *(1,) * (4 - len(given.shape))))
             truth, decision = ops.logical_and(truth, seen), ops.logical_and(decision, seen)
+        if self.interior:
+            inside = (slice(None), *(slice(self.interior, -self.interior),) * 2)
+            truth, decision = truth[inside], decision[inside]
         hits = ops.logical_and(truth, decision)
         counted = ops.stack([_count(hits), _count(decision) - _count(hits), _count(truth) - _count(hits)])
         total = self.low + ops.cast(counted, self.low.dtype)
@@ -96,7 +102,7 @@ class SegmentationIoU(keras.metrics.Metric):  # type: ignore[misc]  # Keras ship
     def get_config(self) -> dict[str, Any]:
         """Settings, from which Keras builds the metric again."""
         config = {"classes": self.classes, "activation": self.activation, "threshold": self.threshold}
-        return config | {"name": self.name}
+        return config | {"interior": self.interior, "name": self.name}
 
     def _decide(self, probability: Any) -> Any:
         if self.activation == "softmax":

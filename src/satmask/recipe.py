@@ -50,6 +50,9 @@ class LossRecipe(Settings):
     name: str = Field(default="bce_dice", description="A loss of satmask.losses.")
     class_weights: tuple[float, ...] | None = Field(default=None, description="One weight a class.")
     interior: int = Field(default=0, ge=0, description="Pixels at the window's border left out of the loss.")
+    border: float = Field(
+        default=0.0, ge=0, le=1, description="Weight of those pixels; above 0 the network learns a scene's edges, too."
+    )
 
     @property
     def options(self) -> dict[str, Any]:

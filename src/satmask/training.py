@@ -210,12 +210,15 @@ class Job:
             activation=legend.activation,
             class_weights=recipe.loss.class_weights,
             interior=recipe.loss.interior,
+            border=recipe.loss.border,
             **recipe.loss.options,
         )
         network.compile(
             optimizer=keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
             loss=loss,
-            weighted_metrics=[SegmentationIoU(classes=len(legend), activation=legend.activation)],
+            weighted_metrics=[
+                SegmentationIoU(classes=len(legend), activation=legend.activation, interior=recipe.loss.interior)
+            ],
             jit_compile=worth_compiling(network) if recipe.compile is None else recipe.compile,
         )
 
