@@ -133,6 +133,8 @@ def test_empty_images_have_no_features_and_types_survive_a_file(tmp_path):
     assert len(empty.frame) == 0
     assert empty.steps[-1].iou == 1
     frame = find_features(town(), UTM, HOUSES).frame
+    for suffix in (".shp", ".fgb"):
+        assert set(read_polygons(write_polygons(frame, tmp_path / f"houses{suffix}"))) == set(frame)
     back = read_polygons(write_polygons(frame, tmp_path / "houses.gpkg"))
     assert back["touches_edge"].dtype.kind == "b"
     assert back["touches_edge"].tolist() == frame["touches_edge"].tolist()

@@ -23,7 +23,14 @@ from satmask.vectorise import Traced, Tracer
 DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile"}
 SUFFIXES = (*DRIVERS, ".parquet")
 # Shapefiles cut names after ten letters.
-SHAPEFILE_NAMES = {"mean_probability": "mean_prob"}
+SHAPEFILE_NAMES = {
+    "mean_probability": "mean_prob",
+    "min_probability": "min_prob",
+    "perimeter_m": "perim_m",
+    "orientation_deg": "orient_deg",
+    "right_angles": "right_angl",
+    "touches_edge": "at_edge",
+}
 # Pixels traced at a time, so that a large scene needs no second copy of itself.
 STRIP_PX = 1 << 21
 
