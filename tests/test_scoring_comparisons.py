@@ -19,10 +19,11 @@ from satmask.errors import SettingError
 from satmask.grid import Grid
 from satmask.labels import PolygonLabels
 from satmask.legend import Legend
-from satmask.masks import polygonise, rasterise
+from satmask.masks import encode_coco, polygonise, rasterise
 from satmask.polygons import place
 from satmask.scoring import rasters
 from satmask.scoring.boundaries import score_boundaries
+from satmask.scoring.coco_objects import compare_coco
 from satmask.scoring.comparisons import Comparison, compare_boundaries, compare_objects
 from satmask.scoring.labels import score_labels
 from satmask.scoring.objects import score_objects
@@ -181,6 +182,45 @@ def test_the_command_line_says_what_the_library_says(tmp_path, capsys):
         assert words in out
 
 
+def coco_of(polygons, **more):
+    """COCO entries of one tile from polygons without holes."""
+    rings = [shapely.get_coordinates(shape.exterior).ravel().tolist() for shape in polygons]
+    return [{"id": k, "image_id": 7, "category_id": 4, "segmentation": [ring]} | more for k, ring in enumerate(rings)]
+
+
+@pytest.mark.parametrize("form", ["codes", "outlines"])
+def test_objects_of_a_result_file_are_those_of_rasters(form, tmp_path):
+    houses = [
+        shapely.box(2, 3, 12, 11),
+        shapely.box(12, 3, 20, 11),
+        shapely.box(30, 5, 60, 20),
+        shapely.box(5, 30, 9, 36),
+    ]
+    said = rasterise([shapely.box(2, 3, 20, 10), shapely.box(31, 5, 52, 20), shapely.box(40, 30, 45, 35)], 40, 54) * 4
+    path = write(tmp_path / "p.tif", said, transform=Affine.identity(), crs=None)
+    wanted = compare_objects(Comparison(path, PolygonLabels(HOUSE, (40, 54), houses, [0] * 4), HOUSE))
+    truth = {
+        "images": [{"id": 7, "file_name": "a.jpg", "height": 40, "width": 54}],
+        "categories": [{"id": 4, "name": "house"}],
+        "annotations": [*coco_of(houses), *coco_of([shapely.box(0, 0, 54, 40)], iscrowd=1)],
+    }
+    entries = coco_of(polygonise(said), score=0.5)
+    if form == "codes":
+        for entry, shape in zip(entries, polygonise(said), strict=True):
+            entry["segmentation"] = encode_coco(rasterise([shape], 40, 54))
+    found = compare_coco(entries, truth)
+    assert list(found) == ["a"]
+    assert found["a"].counts.tolist() == wanted.counts.tolist()
+    assert found["a"].quality == pytest.approx(wanted.quality, nan_ok=True)
+    assert wanted.errors(0) == {
+        "doubled": (0, 0),
+        "merged": (1, 0),
+        "split": (0, 0),
+        "boundary": (0, 0),
+        "missed": (1, 1),
+    }
+
+
 def test_result_files_get_the_whole_table_and_intervals_over_tiles(data, tmp_path, capsys):
     annotation = data / "buildings/val/annotation.json"
     truth = json.loads(annotation.read_text())
@@ -194,7 +234,8 @@ def test_result_files_get_the_whole_table_and_intervals_over_tiles(data, tmp_pat
     code, out, _ = run(capsys, "score", tmp_path / "r.json", annotation, "--objects", "--intervals", "images", "--json")
     found = json.loads(out)
     assert (code, found["coco"]["ap50"]) == (0, found["crowdai"]["ap50"])
-    ap50, ar50 = found["intervals"]
+    *others, ap50, ar50 = found["intervals"]
+    assert [entry["score"] for entry in others] == ["object precision", "object recall", "object F1"]
     assert (ap50["score"], ap50["drawn"], ar50["score"]) == ("AP@0.5", 84, "AR@0.5")
     assert ar50["value"] == pytest.approx(found["crowdai"]["ar50"])
     assert ar50["low"] < ar50["value"] < ar50["high"]

@@ -198,6 +198,7 @@ def find_details(
         comparisons: What they were found from, by name of the image.
         coco: Detections and annotation file, where there are such.
     """
+    from satmask.scoring.coco_objects import compare_coco
     from satmask.scoring.coco_table import score_coco_table
     from satmask.scoring.comparisons import compare_boundaries, compare_objects
     from satmask.scoring.rasters import group_of
@@ -206,8 +207,10 @@ def find_details(
     edges = {name: compare_boundaries(one, **distance) for name, one in comparisons.items()} if distance else {}
     wanted = comparisons if asked.objects else {}
     objects = {name: compare_objects(replace(one, polygons=asked.polygons_of(name))) for name, one in wanted.items()}
+    if coco and asked.objects and not comparisons:
+        objects = compare_coco(*coco)
     table = score_coco_table(*coco) if coco and asked.objects else None
-    groups = {name: group_of(name, asked.by) for name in comparisons} if asked.by else {}
+    groups = {name: group_of(name, asked.by) for name in comparisons or objects} if asked.by else {}
     intervals = tuple(_intervals(asked, pixels.parts if pixels else {}, (edges, objects), coco))
     return Details(edges, objects, table, intervals, groups)
 
@@ -226,7 +229,10 @@ def _intervals(
     measures: tuple[tuple[Mapping[str, Any], Any], ...] = (
         (pixels, lambda sums: {"IoU": sums.iou, "F1": sums.f1}),
         (counted[0], lambda sums: {"boundary IoU": sums.iou}),
-        (counted[1], lambda sums: {f"object {name}": getattr(sums, name)() for name in ("precision", "recall", "f1")}),
+        (
+            counted[1],
+            lambda sums: {f"object {name}": getattr(sums, name.lower())() for name in ("precision", "recall", "F1")},
+        ),
     )
     for parts, measure in measures:
         if parts:
