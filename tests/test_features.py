@@ -118,6 +118,19 @@ def test_orientation_is_the_bearing_of_the_longer_side(degrees):
     assert orientations(np.array([bar]))[0] == pytest.approx(degrees, abs=1e-6)
 
 
+@pytest.mark.parametrize("grid", GRIDS)
+def test_orientation_and_corners_are_those_on_the_ground(grid):
+    ell = shapely.Polygon([(40, 20), (160, 20), (160, 40), (48, 40), (48, 60), (40, 60)])
+    mask = rasterise([affinity.rotate(ell, 25, origin=(100, 40))], 200, 240)
+    frame = find_features(mask, grid, HOUSES, shaping=Shaping(square=True)).frame
+    points = shapely.get_coordinates(frame.to_crs("EPSG:4326").geometry.iloc[0])
+    azimuths, _, lengths = Geod(ellps="WGS84").inv(*points[:-1].T, *points[1:].T)
+    off = (frame["orientation_deg"].iloc[0] - azimuths[np.argmax(lengths)] + 90) % 180 - 90
+    assert abs(off) < 0.2
+    if grid.crs != CRS("EPSG:4326"):  # whose pixels are no squares on the ground
+        assert len(points) == 7
+
+
 def test_regions_know_whether_they_touch_the_edge():
     labels = np.zeros((9, 9), np.int32)
     labels[0, 3], labels[4:6, 4:6], labels[8, 8], labels[3, 0] = 1, 2, 3, 4

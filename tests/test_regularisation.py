@@ -118,6 +118,7 @@ def test_what_is_round_or_tiny_survives():
     assert result[0] is simple[0]
     assert squared.tolist() == [False, True]
     assert result[1].equals(speck)
+    assert not regularise(outlined[:1], tolerance=1.5, min_iou=0.5)[1].any()
 
 
 def test_touching_houses_share_a_direction_and_no_area():
