@@ -34,7 +34,7 @@ def polygons(
         float, typer.Option(min=0, help="Close gaps that a disc of this radius doesn't fit into.")
     ] = 0.0,
     separate_m: Annotated[
-        float, typer.Option(min=0, help="Part objects where they narrow by this much; off by default: it can hurt.")
+        float, typer.Option(min=0, help="Part objects where they narrow by this much on each side; for buildings, 0.5.")
     ] = 0.0,
     simplify_m: Annotated[float, typer.Option(min=0, help="Leave out vertices; shared borders stay shared.")] = 0.0,
     square: Annotated[
