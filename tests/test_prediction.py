@@ -23,8 +23,9 @@ from satmask.prediction import (
     decide,
     predict_array,
     predict_scene,
+    walk,
 )
-from satmask.windows import cover, round_up
+from satmask.windows import Window, cover, round_up
 
 LEGEND = Legend.of({100: "building"})
 NETWORKS = {
@@ -110,6 +111,35 @@ def test_windows_equal_the_whole_scene_bit_for_bit(each_engine, tmp_path, shape)
             probabilities, valid = predict_array(engine, scene, size=size)
         assert valid.all()
         np.testing.assert_array_equal(probabilities, wanted)
+
+
+@pytest.mark.parametrize("shape", [(203, 317), (1, 1), (37, 5)])
+def test_a_margin_is_the_scene_mirrored_at_its_edges(each_engine, tmp_path, monkeypatch, shape):
+    margin = 13
+    monkeypatch.setattr(each_engine, "info", each_engine.info.model_copy(update={"margin": margin}))
+    stride, image = each_engine.info.stride, noise(*shape)
+    more = [round_up(side + 2 * margin, stride) - side - margin for side in shape]
+    framed = np.pad(image, ((margin, more[0]), (margin, more[1]), (0, 0)), mode="reflect").astype(np.float32)
+    wanted = each_engine.run(framed[None])[0, margin:, margin:][: shape[0], : shape[1]]
+    for steps in (1, 5):
+        with open_for(each_engine.info, write(tmp_path / f"{steps}.tif", image)) as scene:
+            size = 2 * round_up(each_engine.info.halo, stride) + steps * stride
+            probabilities, valid = predict_array(each_engine, scene, size=size)
+        assert valid.all()
+        np.testing.assert_array_equal(probabilities, wanted)
+
+
+def test_what_lies_within_is_what_the_whole_scene_gives(engine, tmp_path):
+    part = Window(40, 90, 30, 60)
+    with open_for(engine.info, write(tmp_path / "scene.tif", noise(203, 317))) as scene:
+        probabilities, _ = predict_array(engine, scene)
+        pieces = list(walk(engine, scene, size=112, within=part))
+    assert 0 < len(pieces) < len(cover(203, 317, size=112, halo=engine.info.halo, stride=engine.info.stride))
+    assert (
+        sum(found.height * found.width for piece in pieces if (found := piece.tile.core.shared_with(part))) == 30 * 60
+    )
+    for piece in pieces:
+        np.testing.assert_array_equal(piece.probabilities, probabilities[piece.tile.core.slices])
 
 
 def test_flips_and_turns_are_symmetric_and_seamless(each_engine, tmp_path):

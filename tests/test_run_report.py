@@ -231,7 +231,7 @@ def test_large_scenes_are_counted_once_whatever_the_window(scene, tmp_path, monk
     run = write_run(tmp_path / "run", EXCLUSIVE, bands=4)
     held = survey(scene.splits["val"], bands=(1, 2, 3, 4))
     sample = held.samples[0]
-    monkeypatch.setattr(validation, "walk", lambda engine, scene: walk(engine, scene, size=96))
+    monkeypatch.setattr(validation, "walk", lambda engine, scene, **settings: walk(engine, scene, size=96, **settings))
     scores = report_run(run, scene, held, "Validation: itself.", quiet=True)
     probabilities, valid = predict(run, held, sample)
     truth = sample.labels.read(Window(0, 0, *sample.shape))

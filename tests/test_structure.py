@@ -15,13 +15,13 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress
-fingerprints paths legend windows augment run figures pictures report
+fingerprints paths addresses legend windows augment run figures pictures report
 alignment bands decisions symmetry vectorise separation simplification squaring
 cleaning regularisation
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps
 losses metrics models
 scene
-stack
+mirroring stack
 rasters
 masks
 labels polygons
@@ -30,7 +30,7 @@ attributes
 features
 datasets
 scoring
-submission survey batches leaks
+submission survey batches leaks scene_lists
 inspection splitting split_files
 findings inspection_page
 model_file+model_card+engines+assembly+rules

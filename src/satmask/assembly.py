@@ -183,6 +183,7 @@ def combine(assembly: Assembly, infos: Sequence[ModelInfo]) -> ModelInfo:
         # Blocks aligned to the common stride are made of blocks aligned to each.
         stride=math.lcm(*(info.stride for info in infos)),
         halo=max(info.halo for info in infos),
+        margin=max(info.margin for info in infos),
         local=all(info.local for info in infos),
         activation="sigmoid",
         thresholds=of_class("thresholds"),

@@ -68,6 +68,8 @@ class ModelInfo(BaseModel):
         fill: Raw value of each band that takes the place of nodata.
         stride: Sides of what the network is given must be multiples of this.
         halo: Pixels of context that a block of output pixels aligned to the stride depends on.
+        margin: Pixels that a scene is continued by on each side, mirrored, for a network that learned nothing about what
+            lies so near to a window's edge.
         local: True where the network sees nothing farther away than the halo, so that windows are exact.
         activation: The last activation.
         thresholds: Probability from which a pixel belongs to each class, 0 to 1; 0.5 where left out.
@@ -97,6 +99,7 @@ class ModelInfo(BaseModel):
     fill: tuple[float, ...]
     stride: int = Field(ge=1)
     halo: int = Field(ge=0)
+    margin: int = Field(default=0, ge=0)
     local: bool = True
     activation: Literal["sigmoid", "softmax"]
     thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()

@@ -17,6 +17,7 @@ from satmask.decisions import merge
 from satmask.errors import SatmaskError, SettingError
 from satmask.fitting import open_for
 from satmask.masks import flatten
+from satmask.mirroring import read_mirrored, unframe
 from satmask.polygon_writer import PolygonWriter, stream_polygons
 from satmask.polygons import find_polygons
 from satmask.rasters import RasterKind, RasterWriter, legend_tags
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from satmask.engines import Engine
     from satmask.legend import Legend
     from satmask.model_file import ModelInfo
-    from satmask.scene import Imagery
+    from satmask.scene import Imagery, Pixels
 
 
 T = TypeVar("T")
@@ -94,6 +95,7 @@ def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1) 
         A size for `satmask.windows.cover`: at most `LARGEST`, or `HALOS` halos where that is more.
     """
     margin, stride = round_up(info.halo, info.stride), info.stride
+    shape = frame(shape, info)
     limit = min(max(LARGEST, HALOS * margin), max(*shape, 2 * margin + stride))
 
     def cost(size: int) -> tuple[int, int]:
@@ -104,6 +106,11 @@ def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1) 
     return min(range(2 * margin + stride, round_up(limit, stride) + 1, stride), key=cost)
 
 
+def frame(shape: tuple[int, int], info: ModelInfo) -> tuple[int, int]:
+    """Sides of what the network sees of a scene: the scene, and what is mirrored around it."""
+    return shape[0] + 2 * info.margin, shape[1] + 2 * info.margin
+
+
 def walk(
     engine: Engine,
     scene: Imagery,
@@ -111,12 +118,14 @@ def walk(
     size: int | None = None,
     symmetries: Symmetries = "none",
     mean: Mean = "geometric",
+    within: Window | None = None,
 ) -> Iterator[Piece]:
     """Run a network over a scene, window by window, in row order.
 
     Windows are read with the model's halo, aligned to its stride, and end where the scene ends; only the core is kept.
     The result equals, bit for bit, the network run over the whole scene. Reading, the network, and what the caller does
-    with a piece overlap; at most a few windows are in memory. Windows without a valid pixel are not run.
+    with a piece overlap; at most a few windows are in memory. Windows without a valid pixel are not run. A network with
+    a margin sees the scene with so many pixels mirrored around it: that is then the whole scene.
 
     Args:
         engine: The network.
@@ -125,6 +134,7 @@ def walk(
         symmetries: Ways in which the network sees the scene: "none", as it is; "flips", also flipped, four times the
             work; "all", also turned, eight times. See `satmask.symmetry`.
         mean: How what it says is joined, "geometric" or "arithmetic".
+        within: Only the pieces that reach into this part of the scene; all by default.
 
     Yields:
         Pieces whose cores cover the scene exactly once.
@@ -135,12 +145,19 @@ def walk(
     """
     info = engine.info
     size = size or choose_window(info, scene.shape, workers=engine.workers)
-    tiles = cover(*scene.shape, size=size, halo=info.halo, stride=info.stride)
-    chosen = ways(symmetries)
+    framed = frame(scene.shape, info)
+    chosen, whole = ways(symmetries), Window(0, 0, *scene.shape)
+    tiles = [
+        (tile, inner)
+        for tile in cover(*framed, size=size, halo=info.halo, stride=info.stride)
+        if (inner := unframe(tile, info.margin, scene.shape)).core.shared_with(within or whole)
+    ]
 
-    def work(tile: Tile) -> Piece:
-        places = [(way, place(tile, way, scene.shape, halo=info.halo, stride=info.stride)) for way in chosen]
-        return _run(engine, scene, tile, places, mean=mean)
+    def work(tiles: tuple[Tile, Tile]) -> Piece:
+        tile, inner = tiles
+        places = [(way, place(tile, way, framed, halo=info.halo, stride=info.stride)) for way in chosen]
+        places = [(way, window.moved(-info.margin, -info.margin)) for way, window in places]
+        return _run(engine, scene, inner, places, mean=mean)
 
     yield from ahead(work, tiles, workers=engine.workers)
 
@@ -164,18 +181,22 @@ def ahead(work: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterat
 def _run(engine: Engine, scene: Imagery, tile: Tile, places: Sequence[tuple[Symmetry, Window]], *, mean: Mean) -> Piece:
     """Read one window and run the network on it, in one way or several."""
     info = engine.info
-    pixels = scene.read(tile.read)
+    pixels = _read(scene, tile.read, info)
     valid = pixels.valid[tile.core.seen_from(tile.read).slices]
     if not valid.any():
         return Piece(tile, np.full((*valid.shape, len(info.legend)), np.nan, np.float32), valid)
 
     def read(window: Window) -> np.ndarray:
-        return (pixels if window == tile.read else scene.read(window)).filled(info.fill)
+        return (pixels if window == tile.read else _read(scene, window, info)).filled(info.fill)
 
     exclusive = info.legend.exclusive
     probabilities = run_symmetric(engine.run, read, places, tile.core, mean=mean, exclusive=exclusive)
     probabilities[~valid] = np.nan
     return Piece(tile, probabilities, valid)
+
+
+def _read(scene: Imagery, window: Window, info: ModelInfo) -> Pixels:
+    return read_mirrored(scene, window) if info.margin else scene.read(window)
 
 
 def predict_array(engine: Engine, scene: Imagery, **settings: Any) -> tuple[np.ndarray, np.ndarray]:

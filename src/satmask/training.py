@@ -313,6 +313,7 @@ class Job:
             fill=self.reading.fill,
             stride=reach.stride,
             halo=reach.halo,
+            margin=recipe.loss.interior,
             local=reach.local,
             activation=self.data.legend.activation,
             network=recipe.network.name,

@@ -19,12 +19,12 @@ from satmask.fitting import open_for
 from satmask.labels import PolygonLabels, draw
 from satmask.masks import encode_coco
 from satmask.pictures import Example, display, stretch
-from satmask.prediction import LARGEST, choose_window, decide, walk
+from satmask.prediction import LARGEST, decide, walk
 from satmask.scoring.coco import CocoScore, score_coco
 from satmask.scoring.pixels import Confusion, confusion
 from satmask.scoring.thresholds import ThresholdCounts, count_thresholds
 from satmask.submission import BUILDING, PredictedTile, crowdai_results
-from satmask.windows import Window, cover
+from satmask.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -139,7 +139,7 @@ def _judge_sample(
             counted = truth.labelled & piece.valid
             spread += count_thresholds(piece.probabilities, truth.classes, info.legend, valid=counted)
             for at, view in enumerate(views):
-                if not (common := overlap(core, view.window)):
+                if not (common := core.shared_with(view.window)):
                     continue
                 part = common.seen_from(core).slices
                 here = confusion(truth.classes[part], said[part], info.legend, valid=counted[part])
@@ -170,19 +170,6 @@ def cut(height: int, width: int) -> list[Window]:
         for top, bottom in pairwise(rows)
         for left, right in pairwise(columns)
     ]
-
-
-def overlap(one: Window, other: Window) -> Window | None:
-    """The rectangle that two windows share; None if they share no pixel.
-
-    Example:
-        >>> overlap(Window(0, 0, 4, 4), Window(2, 3, 9, 9))
-        Window(row=2, column=3, height=2, width=1)
-    """
-    top, left = max(one.row, other.row), max(one.column, other.column)
-    bottom = min(one.row + one.height, other.row + other.height)
-    right = min(one.column + one.width, other.column + other.width)
-    return Window(top, left, bottom - top, right - left) if bottom > top and right > left else None
 
 
 def rank(verdicts: Sequence[Verdict]) -> list[View]:
@@ -233,13 +220,10 @@ def _predict_window(engine: Engine, scene: Imagery, window: Window) -> tuple[np.
     """Run only the windows of `walk` that a view needs; returns the decision and what is valid."""
     info = engine.info
     probabilities = np.full((window.height, window.width, len(info.legend)), np.nan, np.float32)
-    for tile in cover(*scene.grid.shape, size=choose_window(info, scene.shape), halo=info.halo, stride=info.stride):
-        if not (common := overlap(tile.core, window)):
-            continue
-        pixels = scene.read(tile.read)
-        values = engine.run(pixels.filled(info.fill)[None])[0]
-        values[~pixels.valid] = np.nan
-        probabilities[common.seen_from(window).slices] = values[common.seen_from(tile.read).slices]
+    for piece in walk(engine, scene, within=window):
+        if common := piece.tile.core.shared_with(window):
+            inside = common.seen_from(piece.tile.core).slices
+            probabilities[common.seen_from(window).slices] = piece.probabilities[inside]
     return decision(probabilities, info), ~np.isnan(probabilities[..., 0])
 
 

@@ -55,6 +55,22 @@ class Window:
         """The same rectangle with rows and columns counted from another window's corner."""
         return Window(self.row - other.row, self.column - other.column, self.height, self.width)
 
+    def moved(self, rows: int, columns: int) -> Window:
+        """The same rectangle so many rows and columns on."""
+        return Window(self.row + rows, self.column + columns, self.height, self.width)
+
+    def shared_with(self, other: Window) -> Window | None:
+        """The rectangle that two windows share; None if they share no pixel.
+
+        Example:
+            >>> Window(0, 0, 4, 4).shared_with(Window(2, 3, 9, 9))
+            Window(row=2, column=3, height=2, width=1)
+        """
+        top, left = max(self.row, other.row), max(self.column, other.column)
+        bottom = min(self.row + self.height, other.row + other.height)
+        right = min(self.column + self.width, other.column + other.width)
+        return Window(top, left, bottom - top, right - left) if bottom > top and right > left else None
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
