@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from satmask.engines import Engine
-    from satmask.stack import Stack
-
-MARKS = (".classes", ".probabilities")
+    from satmask.scene_lists import SceneSource
 
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file, or the run folder that holds it.")],
-    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE…", help="Rasters, or folders of them; a DSTL folder.")],
+    scenes: Annotated[
+        list[str],
+        typer.Argument(metavar="SCENE…", help="Rasters, folders, patterns, @lists, addresses; a DSTL folder."),
+    ],
     *,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     bands: Annotated[str | None, typer.Option(metavar="B,B…", help="Bands by number or name, as the model's.")] = None,
@@ -39,6 +40,9 @@ def predict(
         typer.Option("--labelled/--unlabelled", help="Of a DSTL folder only images with, or without, labels."),
     ] = None,
     registration: RegistrationFile = None,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Fetch what lists name on the network, too.")
+    ] = False,
     no_probabilities: Annotated[bool, typer.Option("--no-probabilities", help="Keep only classes.")] = False,
     polygons: Annotated[
         bool | None, typer.Option("--polygons/--no-polygons", help="By default where a scene has a CRS.")
@@ -53,12 +57,18 @@ def predict(
     """
     from satmask import open_engine
     from satmask.cli import options
-    from satmask.cli.output import calm_tensorflow, complain, say_json
+    from satmask.cli.output import calm_tensorflow, complain, complain_about, say_json
+    from satmask.datasets.dataset import Problem
     from satmask.decisions import read_decision
     from satmask.prediction import check_thresholds
+    from satmask.scene_lists import choose_scenes, find_scenes, refuse_overwriting
     from satmask.symmetry import ways
 
-    paths = choose_scenes(find_scenes(scenes, labelled=labelled, registration=registration), only)
+    problems: list[Problem] = []
+    listed = find_scenes(
+        scenes, labelled=labelled, registration=registration, allow_remote=allow_remote, problems=problems
+    )
+    paths = choose_scenes(listed, only)
     limits = options.numbers(threshold, "--threshold")
     with calm_tensorflow():
         network = open_engine(find_model(model), engine=engine, threads=threads)  # type: ignore[arg-type]  # it checks
@@ -66,6 +76,9 @@ def predict(
     if (times := len(ways(symmetries))) > 1:  # type: ignore[arg-type]  # it checks
         complain(f"note: --symmetries {symmetries} runs the network {times} times.")
     refuse_overwriting(paths, out)
+    complain_about([problem.what for problem in problems if problem.severity == "warning"])
+    unusable = [{"scene": one.where, "reason": one.what} for one in problems if one.severity == "error"]
+    complain_about([one["reason"] for one in unusable], what="error")
     settings = {
         "bands": options.bands(bands),
         "size": window,
@@ -77,10 +90,11 @@ def predict(
         "polygons": polygons,
     }
     done, failed = _predict_all(network, paths, out, settings, quiet=quiet, as_json=as_json)
+    failed = [*unusable, *failed]
     if as_json:
         say_json({"scenes": done, "failed": failed})
     if failed:
-        complain(f"error: {len(done)} of {len(paths)} scenes predicted; {len(failed)} failed.")
+        complain(f"error: {len(done)} of {len(done) + len(failed)} scenes predicted; {len(failed)} failed.")
         raise typer.Exit(1)
 
 
@@ -92,118 +106,8 @@ def find_model(path: Path) -> Path:
     return assembly if assembly.is_file() else path / "model.onnx" if path.is_dir() else path
 
 
-def find_scenes(
-    paths: Sequence[Path], *, labelled: bool | None = None, registration: Path | None = None
-) -> list[Path | Stack]:
-    """The rasters named, and those in the folders named: in `images/` or `img/` of a data set, without masks and predictions.
-
-    Args:
-        paths: Rasters, stack files and folders; of a DSTL folder all images are meant.
-        labelled: Of a DSTL folder only those with polygons (True) or without (False).
-        registration: Shifts of its products, instead of its `registration.json`.
-
-    Raises:
-        SettingError: If a folder holds none, or a setting has no DSTL folder to apply to.
-    """
-    from satmask.datasets.dstl import is_dstl
-    from satmask.errors import SettingError
-
-    found: list[Path | Stack] = []
-    if (labelled is not None or registration) and not any(is_dstl(path) for path in paths):
-        msg = (
-            f"--labelled, --unlabelled and --registration must go with a DSTL folder, got {', '.join(map(str, paths))}."
-        )
-        raise SettingError(msg)
-    for path in paths:
-        if is_dstl(path):
-            found += _of_dstl(path, labelled=labelled, registration=registration)
-        else:
-            found += _in_folder(path) if path.is_dir() else [path]
-    return found
-
-
-def _of_dstl(folder: Path, *, labelled: bool | None, registration: Path | None) -> list[Stack]:
-    from satmask.cli.output import complain_about
-    from satmask.datasets.dataset import Problem
-    from satmask.datasets.dstl import labelled_images, list_stacks
-
-    problems: list[Problem] = []
-    stacks = list_stacks(folder, registration=registration, problems=problems)
-    complain_about([problem.what for problem in problems])
-    if labelled is None:
-        return list(stacks.values())
-    known = labelled_images(folder)
-    return [stack for image, stack in stacks.items() if (image in known) == labelled]
-
-
-def choose_scenes(scenes: Sequence[Path | Stack], patterns: Sequence[str] | None) -> list[Path | Stack]:
-    """The scenes whose names, without suffix, match one of the patterns; all without patterns.
-
-    Raises:
-        SettingError: If none is left.
-    """
-    from fnmatch import fnmatch
-
-    from satmask.errors import SettingError
-    from satmask.prediction import stem_of
-
-    chosen = [scene for scene in scenes if not patterns or any(fnmatch(stem_of(scene), one) for one in patterns)]
-    if not chosen:
-        msg = f"Scenes must be at least one, got none of {len(scenes)} named {' or '.join(patterns or ['so'])}."
-        raise SettingError(msg)
-    return chosen
-
-
-def _in_folder(folder: Path) -> list[Path]:
-    from satmask.datasets.pairs import FOLDERS, list_images
-    from satmask.datasets.scenes import is_mask
-    from satmask.errors import SettingError
-    from satmask.stack import SUFFIX
-
-    inner = next((folder / name for name, _ in FOLDERS if (folder / name).is_dir()), folder)
-    images = list_images(inner)
-    scenes = [path for path in images if not is_mask(path) and not path.stem.endswith(MARKS)]
-    scenes = sorted(inner.glob(f"*{SUFFIX}")) or scenes
-    if not scenes:
-        msg = f"Scenes must be rasters or folders of rasters, got a folder without any: {folder}."
-        raise SettingError(msg)
-    return scenes
-
-
-def refuse_overwriting(paths: Sequence[Path | Stack], out: Path) -> None:
-    """Refuse scenes whose results would lie over one another, over a scene, or over somebody's vector file.
-
-    Raises:
-        SettingError: With the names of the files.
-    """
-    from satmask.errors import SettingError
-    from satmask.prediction import stem_of
-
-    scenes = {file.resolve() for path in paths for file in _files(path)}
-    owners: dict[str, Path | Stack] = {}
-    for path in paths:
-        stem = stem_of(path)
-        if stem in owners:
-            msg = f"Scenes must have names of their own, got {owners[stem]} and {path}. Predict them apart."
-            raise SettingError(msg)
-        owners[stem] = path
-        targets = [out / f"{stem}{mark}.tif" for mark in MARKS]
-        if hit := [target for target in targets if target.resolve() in scenes]:
-            msg = f"Output must not lie over a scene, got {hit[0]}. Choose another --out."
-            raise SettingError(msg)
-        features = out / f"{stem}.gpkg"
-        if features.exists() and not targets[0].exists():
-            msg = f"Output must not lie over a file of another origin, got {features}. Choose another --out."
-            raise SettingError(msg)
-
-
-def _files(image: Path | Stack) -> list[Path]:
-    """The files that a scene is read from."""
-    return [image] if isinstance(image, Path) else [product.path for product in image.products]
-
-
 def _predict_all(
-    network: Engine, paths: Sequence[Path | Stack], out: Path, settings: dict[str, Any], *, quiet: bool, as_json: bool
+    network: Engine, paths: Sequence[SceneSource], out: Path, settings: dict[str, Any], *, quiet: bool, as_json: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Predict scene after scene; what fails is reported, and the rest goes on."""
     from dataclasses import asdict
@@ -211,11 +115,12 @@ def _predict_all(
     from satmask.cli.output import complain, complain_about, say
     from satmask.prediction import predict_scenes
     from satmask.progress import track
+    from satmask.scene_lists import megapixels
 
     done: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     doubted: list[str] = []
-    sizes = {path: _megapixels(path) for path in paths}
+    sizes = {path: megapixels(path) for path in paths}
     with track("Predicting", sum(sizes.values()), unit="MP", quiet=quiet) as advance:
         for path, found in predict_scenes(network, paths, out, **settings, progress=advance):
             advance(0, path.name)
@@ -232,19 +137,7 @@ def _predict_all(
     return done, failed
 
 
-def _megapixels(path: Path | Stack) -> float:
-    """Size of a scene by its header; 0 for what can't be opened, which is reported in its turn."""
-    from satmask import SatmaskError
-    from satmask.stack import open_imagery
-
-    try:
-        with open_imagery(path) as scene:
-            return scene.shape[0] * scene.shape[1] / 1e6
-    except SatmaskError:
-        return 0.0
-
-
-def _doubts(network: Engine, path: Path | Stack, bands: Any) -> list[str]:
+def _doubts(network: Engine, path: SceneSource, bands: Any) -> list[str]:
     from satmask.fitting import doubts, open_for
 
     with open_for(network.info, path, bands=bands) as scene:

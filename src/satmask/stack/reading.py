@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from satmask.addresses import Remote, as_address
 from satmask.bands import INDICES, Sharpening, apply_sharpening, compute_index, fit_sharpening
 from satmask.errors import SettingError
 from satmask.scene import Imagery, Pixels, Scene, open_scene
@@ -28,11 +29,11 @@ STRIP = 256
 """Rows that are put together at once: what is interpolated takes several times the memory of what comes out."""
 
 
-def open_imagery(image: str | Path | Stack, *, bands: Sequence[int | str] | None = None) -> Imagery:
+def open_imagery(image: str | Path | Remote | Stack, *, bands: Sequence[int | str] | None = None) -> Imagery:
     """Open an image, whatever it is made of.
 
     Args:
-        image: A raster, a `NAME.stack.json`, or a stack.
+        image: A raster, an address such as `s3://bucket/scene.tif`, a `NAME.stack.json`, or a stack.
         bands: Bands by number from 1 or by name; also names of spectral indices, wherever their bands are there.
 
     Returns:
@@ -44,8 +45,8 @@ def open_imagery(image: str | Path | Stack, *, bands: Sequence[int | str] | None
     """
     if isinstance(image, Stack):
         return StackScene(image, bands=bands)
-    path = Path(image)
-    if path.name.endswith(SUFFIX):
+    path = as_address(image)
+    if isinstance(path, Path) and path.name.endswith(SUFFIX):
         return StackScene(Stack.load(path), bands=bands)
     if any(band in INDICES for band in bands or ()):
         with Scene(path) as scene:
