@@ -16,6 +16,7 @@ SOURCE = Path(satmask.__file__).parent
 ORDER = """
 errors progress
 fingerprints paths addresses legend windows augment run figures pictures report
+refinements
 alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring
 cleaning regularisation
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps

@@ -33,6 +33,7 @@ class Engine(ABC):
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
+        self._scaling = info.scaling
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Turn images into probabilities.
@@ -41,7 +42,7 @@ class Engine(ABC):
             images: Raw values, float32, `(batch, height, width, bands)`; sides are multiples of the stride.
 
         Returns:
-            Probabilities, float32, `(batch, height, width, classes)`.
+            Probabilities, float32, `(batch, height, width, classes)`, scaled as the model file says.
 
         Raises:
             SettingError: If the shape doesn't fit the network.
@@ -52,11 +53,11 @@ class Engine(ABC):
             raise SettingError(msg)
         if not len(images):
             return np.empty((*images.shape[:3], len(self.info.legend)), np.float32)
-        return self._run(np.ascontiguousarray(images, dtype=np.float32))
+        return self._scaling.apply(self._run(np.ascontiguousarray(images, dtype=np.float32)))
 
     @abstractmethod
     def _run(self, images: np.ndarray) -> np.ndarray:
-        """Run on images whose shape was checked."""
+        """Run on images whose shape was checked; gives what the network says, not scaled yet."""
 
 
 class OnnxRuntimeEngine(Engine):

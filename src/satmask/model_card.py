@@ -46,7 +46,7 @@ def deepness_keys(info: ModelInfo, *, window: int | None = None) -> dict[str, st
         "tiles_overlap": min(-(-100 * info.halo // window), 49),
         "standardization_mean": [0.0] * len(info.bands),
         "standardization_std": [1 / 255] * len(info.bands),
-        "seg_thresh": info.thresholds[0],
+        "seg_thresh": info.scaling.undone.thresholds(info.thresholds)[0],  # Deepness runs the bare graph
         "seg_small_segment": 0,
     }
     if info.gsd_m is not None:

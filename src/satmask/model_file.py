@@ -29,6 +29,7 @@ import satmask
 from satmask.decisions import Decision, Merge, Shape
 from satmask.errors import ModelError
 from satmask.legend import Legend
+from satmask.scaling import Scaling
 
 if TYPE_CHECKING:
     import onnx
@@ -72,11 +73,14 @@ class ModelInfo(BaseModel):
             lies so near to a window's edge.
         local: True where the network sees nothing farther away than the halo, so that windows are exact.
         activation: The last activation.
-        thresholds: Probability from which a pixel belongs to each class, 0 to 1; 0.5 where left out.
+        temperatures: What the logits of each class are divided by, see `satmask.scaling`; 1 where left out.
+        biases: What is added to them afterwards; 0 where left out.
+        thresholds: Probability, so scaled, from which a pixel belongs to each class, 0 to 1; 0.5 where left out.
         min_area_m2: Smallest object of each class that is kept, in square metres; 0 where left out.
         min_area_px: The same in pixels, for scenes whose pixels have no known size.
         merges: Rules between classes that overlap, see `satmask.decisions`.
         shapes: What objects of some classes must look like.
+        refinements: What is done to the masks of some classes: opened, closed, filled, parted.
         network: Name of the network in `satmask.models.NETWORKS`.
         options: What it was built with.
         training: Data, number of tiles, scores and whatever else the training wants to tell.
@@ -102,11 +106,14 @@ class ModelInfo(BaseModel):
     margin: int = Field(default=0, ge=0)
     local: bool = True
     activation: Literal["sigmoid", "softmax"]
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    biases: tuple[float, ...] = ()
     thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     min_area_m2: tuple[Annotated[float, Field(ge=0)], ...] = ()
     min_area_px: tuple[Annotated[float, Field(ge=0)], ...] = ()
     merges: tuple[Merge, ...] = ()
     shapes: tuple[Shape, ...] = ()
+    refinements: tuple[Refinement, ...] = ()
     network: str
     options: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -125,11 +132,13 @@ class ModelInfo(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_defaults(cls, values: Any) -> Any:
-        """Give every class a threshold and a smallest area."""
+        """Give every class a temperature, a bias, a threshold and a smallest area."""
         legend = values.get("legend") if isinstance(values, dict) else None
         count = len(legend) if isinstance(legend, Legend) else len((legend or {}).get("classes", ()))
         if isinstance(values, dict):
             values = dict(values)
+            values["temperatures"] = values.get("temperatures") or (1.0,) * count
+            values["biases"] = values.get("biases") or (0.0,) * count
             values["thresholds"] = values.get("thresholds") or (0.5,) * count
             values["min_area_m2"] = values.get("min_area_m2") or (0.0,) * count
             values["min_area_px"] = values.get("min_area_px") or (0.0,) * count
@@ -141,6 +150,8 @@ class ModelInfo(BaseModel):
         for name, wanted in (
             ("value_range", len(self.bands)),
             ("fill", len(self.bands)),
+            ("temperatures", len(self.legend)),
+            ("biases", len(self.legend)),
             ("thresholds", len(self.legend)),
             ("min_area_m2", len(self.legend)),
             ("min_area_px", len(self.legend)),
@@ -148,13 +159,26 @@ class ModelInfo(BaseModel):
             if len(getattr(self, name)) != wanted:
                 msg = f"{name} must have {wanted} entries, got {len(getattr(self, name))}"
                 raise ValueError(msg)
-        _ = self.decision  # refuses rules that don't fit the classes
+        _ = self.decision, self.scaling  # refuse what doesn't fit the classes
         return self
 
     @property
     def decision(self) -> Decision:
         """How the network's probabilities become classes."""
-        return Decision(self.legend, self.thresholds, self.min_area_px, self.min_area_m2, self.merges, self.shapes)
+        return Decision(
+            self.legend,
+            self.thresholds,
+            self.min_area_px,
+            self.min_area_m2,
+            self.merges,
+            self.shapes,
+            self.refinements,
+        )
+
+    @property
+    def scaling(self) -> Scaling:
+        """How what the graph gives becomes probabilities."""
+        return Scaling(self.temperatures, self.biases, exclusive=self.legend.exclusive)
 
 
 def read_info(path: str | Path) -> ModelInfo:
