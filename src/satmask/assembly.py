@@ -191,6 +191,7 @@ def combine(assembly: Assembly, infos: Sequence[ModelInfo]) -> ModelInfo:
         min_area_px=of_class("min_area_px"),
         merges=(*_own_merges(assembly, infos), *assembly.merges),
         shapes=tuple(shape for name, info in givers.items() for shape in info.shapes if shape.name == name),
+        refinements=tuple(one for name, info in givers.items() for one in info.refinements if one.name == name),
         network="assembly",
         training={"members": [member.model_dump() for member in assembly.members]},
         created=max(info.created for info in infos),

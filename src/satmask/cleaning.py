@@ -11,6 +11,7 @@ import shapely
 from satmask.decisions import choose_objects
 from satmask.errors import SettingError
 from satmask.legend import Legend
+from satmask.morphology import closed, filled, opened
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,8 @@ def clean(mask: np.ndarray, cleaning: Cleaning, *, gsd_m: float) -> np.ndarray:
         msg = f"Side of a pixel must be above 0 m, got {gsd_m}."
         raise SettingError(msg)
     mask = np.asarray(mask) != 0
-    if cleaning.opening_m:
-        mask = _grow(~_grow(~mask, cleaning.opening_m / gsd_m), cleaning.opening_m / gsd_m)
-    if cleaning.closing_m:
-        mask = ~_grow(~_grow(mask, cleaning.closing_m / gsd_m), cleaning.closing_m / gsd_m)
-    mask = _fill_holes(mask, cleaning.min_hole_m2 / gsd_m**2)
+    mask = closed(opened(mask, cleaning.opening_m / gsd_m), cleaning.closing_m / gsd_m)
+    mask = filled(mask, cleaning.min_hole_m2 / gsd_m**2)
     return choose_objects(mask, cleaning.min_area_m2 / gsd_m**2)
 
 
@@ -163,30 +161,6 @@ def fill_holes(polygons: np.ndarray, *, min_hole_area: float) -> np.ndarray:
         if not large.all():
             filled[index] = shapely.Polygon(polygons[index].exterior, rings[large])
     return filled
-
-
-def _grow(mask: np.ndarray, radius_px: float) -> np.ndarray:
-    """Take in what lies within a distance of a mask: the same cost for any radius, fractions of pixels included."""
-    import cv2
-
-    if not mask.any():
-        return mask
-    far = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.asarray(far <= radius_px + 1e-4)
-
-
-def _fill_holes(mask: np.ndarray, smallest_px: float) -> np.ndarray:
-    """Fill small groups of pixels outside that don't touch the image's edge; they share edges or corners, as outlines do."""
-    import cv2
-
-    if smallest_px <= 1 or mask.all():
-        return mask
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    left, top, width, height, pixels = stats.T
-    inner = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
-    fill = inner & (pixels < smallest_px)
-    fill[0] = False
-    return np.asarray(mask | fill[labels])
 
 
 def _nearest(classes: np.ndarray, lost: np.ndarray) -> np.ndarray:

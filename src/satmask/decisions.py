@@ -1,8 +1,9 @@
 """Decisions: from probabilities to one mask a class, by thresholds, smallest areas and rules between classes, as data.
 
-The steps come in this order: a pixel has a class where its probability reaches the class's threshold; of each class,
-groups of pixels that share edges are dropped where they are too small; then the merging rules are applied, first to
-last: where one class is, others are cleared.
+The steps come in this order: a pixel has a class where its probability reaches the class's threshold; masks are opened
+and closed, and their small holes filled; of each class, groups of pixels that share edges are dropped where they are too
+small; then the merging rules are applied, first to last: where one class is, others are cleared. Objects that have grown
+together are parted when polygons are made.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import numpy as np
 
 from satmask.errors import SettingError
 from satmask.legend import Legend
+from satmask.refinements import KEYS as _REFINEMENT
+from satmask.refinements import Refinement, refine
 
 TAG = "DECISION"
 
@@ -64,6 +67,8 @@ class Decision:
         min_area_m2: The same on the ground, in square metres; it counts only where a pixel's size is known.
         merges: Rules between classes, in the order in which they are applied; only where classes overlap.
         shapes: What groups of some classes must look like; only where classes overlap.
+        refinements: What is done to the masks of some classes; where classes exclude each other, objects can only be
+            parted.
 
     Raises:
         SettingError: If there isn't one number a class, one is out of range, or a rule names a class that isn't there.
@@ -82,6 +87,7 @@ class Decision:
     min_area_m2: tuple[float, ...] = ()
     merges: tuple[Merge, ...] = ()
     shapes: tuple[Shape, ...] = ()
+    refinements: tuple[Refinement, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in what was left out, and hold the rules of the docstring."""
@@ -94,11 +100,13 @@ class Decision:
             object.__setattr__(self, name, values)
         _check_merges(self.merges, self.legend)
         _check_shapes(self.shapes, self.legend)
+        _check_refinements(self.refinements, self.legend)
 
     @property
     def local(self) -> bool:
         """Whether what a pixel gets depends on nothing but its own probabilities, so that windows can be decided apart."""
-        return not (any((*self.min_area_px, *self.min_area_m2)) or self.shapes)
+        widened = any(refinement.changes_masks for refinement in self.refinements)
+        return not (any((*self.min_area_px, *self.min_area_m2)) or self.shapes or widened)
 
     def smallest_px(self, gsd_m: float | None = None) -> np.ndarray:
         """Pixels from which a group of each class is kept, float64, `(classes,)`.
@@ -108,6 +116,18 @@ class Decision:
         """
         on_the_ground = np.asarray(self.min_area_m2) / gsd_m**2 if gsd_m else np.zeros(len(self.legend))
         return np.maximum(self.min_area_px, on_the_ground)
+
+    def refinement(self, name: str) -> Refinement:
+        """What is done to the masks of a class; nothing where nothing is said."""
+        return next((entry for entry in self.refinements if entry.name == name), Refinement(name))
+
+    def depths_px(self, gsd_m: float | None = None) -> np.ndarray:
+        """Depth at which objects of each class are parted, in pixels, float64, `(classes,)`; 0 where they aren't.
+
+        Args:
+            gsd_m: Side of a pixel in metres; without it, depths in metres are left aside.
+        """
+        return np.array([self.refinement(name).depth_px(gsd_m) for name in self.legend.names])
 
     def masks(self, probabilities: np.ndarray | Iterable[np.ndarray], *, gsd_m: float | None = None) -> np.ndarray:
         """Decide a whole image.
@@ -132,7 +152,7 @@ class Decision:
         try:
             shapes = {shape.name: shape for shape in self.shapes}
             kept = [
-                choose_objects(band >= limit, least, shapes.get(name))
+                choose_objects(refine(band >= limit, self.refinement(name), gsd_m=gsd_m), least, shapes.get(name))
                 for band, limit, least, name in zip(probabilities, limits, smallest, self.legend.names, strict=True)
             ]
         except ValueError as error:
@@ -146,6 +166,7 @@ class Decision:
             {"name": name, "threshold": self.thresholds[at]}
             | {key: getattr(self, key)[at] for key in ("min_area_px", "min_area_m2") if getattr(self, key)[at]}
             | {key: getattr(shape, key) for shape in self.shapes if shape.name == name for key in _SHAPE}
+            | self.refinement(name).to_dict()
             for at, name in enumerate(self.legend.names)
         ]
         return {"class": classes, "merge": [{"where": rule.where, "clears": list(rule.clears)} for rule in self.merges]}
@@ -188,8 +209,8 @@ class Decision:
 
         Args:
             content: As `to_dict` writes and `decision.toml` holds: a list `class` of `name`, `threshold`, `min_area_px`,
-                `min_area_m2`, `large_px`, `slender` and `edge_px`, and a list `merge` of `where` and `clears`; all may
-                be left out.
+                `min_area_m2`, `large_px`, `slender`, `edge_px` and the numbers of `Refinement`, and a list `merge` of
+                `where` and `clears`; all may be left out.
 
         Raises:
             SettingError: If a key or a class isn't known, or a number is out of range.
@@ -201,6 +222,7 @@ class Decision:
         shapes: dict[str, dict[str, float | None]] = {name: {} for name in self.legend.names}
         for shape in self.shapes:
             shapes[shape.name] = {key: value for key, value in asdict(shape).items() if key != "name"}
+        refined: dict[str, dict[str, float]] = {name: self.refinement(name).to_dict() for name in self.legend.names}
         for entry in _tables(content, "class"):
             at = _place(entry.get("name"), self.legend)
             for key, value in entry.items():
@@ -208,15 +230,24 @@ class Decision:
                     columns[_COLUMNS[key]][at] = _number(value, key)
                 elif key in _SHAPE:
                     shapes[entry["name"]][key] = None if value is None else _number(value, key)
+                elif key in _REFINEMENT:
+                    refined[entry["name"]][key] = _number(value, key)
                 elif key != "name":
-                    msg = f"Class of a decision must have {', '.join((*_COLUMNS, *_SHAPE))}, got {key!r}."
+                    msg = f"Class of a decision must have {', '.join((*_COLUMNS, *_SHAPE, *_REFINEMENT))}, got {key!r}."
                     raise SettingError(msg)
         looks = tuple(Shape(name, **conditions) for name, conditions in shapes.items() if any(conditions.values()))
+        refinements = (Refinement(name, **values) for name, values in refined.items())
         merges = self.merges
         if "merge" in content:
             merges = tuple(_merge(entry) for entry in _tables(content, "merge"))
         numbers = {key: tuple(values) for key, values in columns.items()}
-        return Decision(self.legend, **numbers, merges=merges, shapes=looks)
+        return Decision(
+            self.legend,
+            **numbers,
+            merges=merges,
+            shapes=looks,
+            refinements=tuple(one for one in refinements if one.any),
+        )
 
 
 _COLUMNS = {"threshold": "thresholds", "min_area_px": "min_area_px", "min_area_m2": "min_area_m2"}
@@ -328,6 +359,15 @@ def _check_shapes(shapes: Sequence[Shape], legend: Legend) -> None:
         conditions = [value for value in (shape.large_px, shape.slender, shape.edge_px) if value is not None]
         if not conditions or not all(0 <= value < np.inf for value in conditions):
             msg = f"Shape must have large_px, slender or edge_px of 0 or more, got {shape}."
+            raise SettingError(msg)
+
+
+def _check_refinements(refinements: Sequence[Refinement], legend: Legend) -> None:
+    for refinement in refinements:
+        _place(refinement.name, legend)
+        if refinement.changes_masks and legend.exclusive:
+            msg = "Classes that exclude each other must not be opened, closed or filled by a decision, got that for "
+            msg += f"{refinement.name}: pixels would have to go to another class."
             raise SettingError(msg)
 
 

@@ -29,6 +29,7 @@ import satmask
 from satmask.decisions import Decision, Merge, Shape
 from satmask.errors import ModelError
 from satmask.legend import Legend
+from satmask.refinements import Refinement
 from satmask.scaling import Scaling
 
 if TYPE_CHECKING:
