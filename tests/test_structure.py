@@ -15,7 +15,7 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress
-fingerprints paths addresses legend windows augment run figures pictures report
+fingerprints morphology paths addresses legend windows augment run figures pictures report
 refinements
 alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring
 cleaning regularisation
@@ -31,13 +31,14 @@ attributes
 features
 datasets
 scoring
-submission survey batches leaks scene_lists
+submission survey batches leaks evidence scene_lists
 inspection splitting split_files
 findings inspection_page
 model_file+model_card+engines+assembly+rules
 fitting
 prediction
 validation tuning
+calibration
 run_page
 run_report
 training

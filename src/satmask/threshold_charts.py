@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from satmask.errors import SettingError
 from satmask.figures import BEST, CHART, GRID, INK, SMALL, TEXT, TINY, blank, dress, wrapped
 
 if TYPE_CHECKING:
@@ -96,6 +97,39 @@ def reliability_curve(counts: ThresholdCounts, *, bins: int = 10, title: str = "
         )
         _label(upper, channel, len(names), y="Share that is so")
         _label(lower, channel, len(names), x="Probability", y="Pixels")
+    return figure
+
+
+def reliability_change(before: ThresholdCounts, after: ThresholdCounts, *, bins: int = 10, title: str = "") -> Figure:
+    """Draw how reliable probabilities were, dashed and grey, and how reliable they became.
+
+    Args:
+        before: Probabilities against truth as they were.
+        after: The same pixels with other probabilities.
+        bins: Bins of equal width; 1,000 must be a multiple of it.
+        title: Title of the figure.
+
+    Returns:
+        A figure as that of `reliability_curve`; the strip below shows the pixels as they became.
+
+    Raises:
+        SettingError: If the legends differ, or 1,000 isn't a multiple of `bins`.
+    """
+    if before.legend != after.legend:
+        msg = f"Reliability must be of the same classes to be compared, got {before.legend.names} and {after.legend.names}."
+        raise SettingError(msg)
+    figure = reliability_curve(after, bins=bins, title=title)
+    panels = [axis for axis in figure.axes if axis.get_visible() and axis.get_yscale() == "linear"]
+    for channel, axis in enumerate(panels):
+        was, became = (counts.reliability(channel, bins=bins) for counts in (before, after))
+        some = was.weight > 0
+        axis.plot(
+            was.confidence[some], was.frequency[some], color=BEST, linewidth=1.4, linestyle=(0, (2, 1.5)), zorder=2.5,
+            marker="o", markersize=4, markerfacecolor="white", markeredgecolor=BEST, clip_on=False,
+        )  # fmt: skip
+        heading = axis.texts[0]
+        heading.set_text(f"calibration error {_number(was.calibration_error)}, now {_number(became.calibration_error)}")
+    figure.supxlabel("Dashed: before.", fontsize=TINY + 0.5, color=INK)
     return figure
 
 

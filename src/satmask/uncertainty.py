@@ -42,4 +42,4 @@ def entropy(probabilities: np.ndarray, *, exclusive: bool) -> np.ndarray:
 
 def _surprise(values: np.ndarray) -> np.ndarray:
     """−p log₂ p, 0 at 0; NaN stays."""
-    return -values * np.log2(values, out=np.where(np.isnan(values), np.nan, 0.0), where=values > 0)
+    return np.asarray(-values * np.log2(values, out=np.where(np.isnan(values), np.nan, 0.0), where=values > 0))

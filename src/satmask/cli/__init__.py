@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from satmask import __version__
-from satmask.cli import demo, inspect, masks, polygons, predict, register, score, split, submit, train, tune
+from satmask.cli import calibrate, demo, inspect, masks, polygons, predict, register, score, split, submit, train, tune
 from satmask.cli.output import complain
 from satmask.errors import SatmaskError, SettingError
 
@@ -34,6 +34,7 @@ for verb in (
     register.register,
     train.train,
     tune.tune,
+    calibrate.calibrate,
     predict.predict,
     polygons.polygons,
     score.score,
