@@ -120,7 +120,7 @@ def test_a_file_changes_what_it_names(tmp_path):
         ('[[class]]\nname = "lake"', "river, pond, house, got 'lake' in d.toml"),
         ('[[class]]\nname = "pond"\nthreshold = 1.5', "thresholds from 0 to 1"),
         ('[[class]]\nname = "pond"\nthreshold = "half"', "a number as threshold, got 'half'"),
-        ('[[class]]\nname = "pond"\nsmallest = 3', "edge_px, got 'smallest'"),
+        ('[[class]]\nname = "pond"\nsmallest = 3', "separate_m, got 'smallest'"),
         ('[[merge]]\nwhere = "pond"\nclears = ["pond"]', "other than its own"),
         ('[[merge]]\nclass = "pond"', "must have `where`"),
         ('[[class]]\nname = "pond"\nlarge_px = -2', "Shape must have"),

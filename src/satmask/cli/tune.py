@@ -1,4 +1,4 @@
-"""`satmask tune`: threshold and smallest area of each class, chosen on images with labels."""
+"""`satmask tune`: how each class is decided, chosen on images with labels."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ if TYPE_CHECKING:
 
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
-    from satmask.tuning import Tuning
+    from satmask.tuning import Cache, Choice, Tuning
 
 
 def tune(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run folder, or model file.", exists=True)],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of imagery with labels.", exists=True)],
     *,
-    metric: Annotated[str, typer.Option("--for", help="iou, f1 or dstl.")] = "iou",
+    metric: Annotated[str, typer.Option("--for", help="iou, f1, dstl or ap50.")] = "iou",
     folds: Annotated[int, typer.Option(help="Parts in which images are judged, at most.")] = 5,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for what the network says of each image; by default in the run folder, if it is one."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be better.")] = False,
     registration: RegistrationFile = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Choose the threshold and the smallest area of each class.
+    """Choose threshold, smallest area, morphology and separation of each class.
 
     Uses the images that the run held out, or all of DATA for a model file. A class keeps what it has unless images judged
     by what was chosen without their place get better. What is better is written into the model file, and predict, polygons
@@ -46,7 +52,8 @@ def tune(
         engine = open_engine(file)
         samples, how = _held_out(file, dataset, engine)
         complain(f"note: {name}: {how}")
-        found = _tune(engine, samples, {"metric": metric, "folds": folds}, quiet=quiet)
+        settings = {"metric": metric, "folds": folds, "cache": _cache(file, model, cache)}
+        found = _tune(engine, samples, settings, quiet=quiet)
         better = [choice.name for choice in found.choices if choice.better]
         if better and not dry_run:
             rewrite(file, found.apply(engine.info))
@@ -77,6 +84,15 @@ def _models(path: Path) -> dict[str, Path]:
     return {file.name: file}
 
 
+def _cache(file: Path, model: Path, folder: Path | None) -> Cache | None:
+    """Where to keep what a network says: the folder asked for, else under the run; else nowhere."""
+    from satmask.tuning import Cache, digest_model
+
+    if folder is None and model.is_dir():
+        folder = model / "probabilities"
+    return None if folder is None else Cache(folder, digest_model(file))
+
+
 def _held_out(file: Path, dataset: Any, engine: Engine) -> tuple[Sequence[Sample], str]:
     """The images that the run of a model didn't train on."""
     from satmask import Recipe
@@ -105,17 +121,34 @@ def _print(found: Tuning) -> None:
     from satmask.cli.output import complain, say, say_table
     from satmask.tuning import in_metric
 
-    unit = "m²" if found.in_m2 else "px"
+    area, side = ("m²", "m") if found.in_m2 else ("px", "px")
     rows: list[tuple[str, ...]] = [
-        ("class", "threshold", f"smallest ({unit})", "before", "estimate", "on these images", "better")
+        (
+            "class",
+            "threshold",
+            f"smallest ({area})",
+            f"refined ({side})",
+            "before",
+            "estimate",
+            "on these images",
+            "better",
+        )
     ]
     for choice in found.choices:
         values = in_metric(np.array([choice.before, choice.estimate, choice.after]), found.metric)
         shown = ("–" if np.isnan(value) else f"{value:.4f}" for value in values)
-        rows.append(
-            (choice.name, f"{choice.threshold:g}", f"{choice.smallest:g}", *shown, "yes" if choice.better else "no")
-        )
+        limit = "–" if choice.threshold is None else f"{choice.threshold:g}"
+        better = "yes" if choice.better else "no"
+        rows.append((choice.name, limit, f"{choice.smallest:g}", _refined(choice), *shown, better))
     say_table(rows)
     say(f"mean {found.metric}: {found.mean('before'):.4f} before, {found.mean('estimate'):.4f} estimated")
     if found.folds == 1:
-        complain("note: all images are of one place, so that no gain can be told; nothing is changed.")
+        complain("note: there is only one image, or one place, so that no gain can be told; nothing is changed.")
+    elif not found.by_place:
+        complain("note: all images are of one place; the estimate is from image to image, and may flatter.")
+
+
+def _refined(choice: Choice) -> str:
+    """What is done beside threshold and smallest area, in words."""
+    words = {"open": choice.opening, "close": choice.closing, "holes": choice.hole, "separate": choice.separate}
+    return ", ".join(f"{word} {value:.3g}" for word, value in words.items() if value) or "–"

@@ -12,7 +12,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True, eq=False)
-class _Category:
+class Category:
     """Detections of a category by falling score, and its truths.
 
     Attributes:
@@ -36,7 +36,7 @@ class CocoMatches:
     """
 
     tiles: tuple[int, ...]
-    categories: tuple[_Category, ...]
+    categories: tuple[Category, ...]
 
     def scores(self, weights: np.ndarray) -> tuple[float, float]:
         """AP and AR at IoU 0.5 when each tile counts as often as its weight says.
@@ -91,7 +91,7 @@ def match_coco(predictions: Json, truth: Json, *, keep_best: bool = False) -> Co
     return CocoMatches(tiles, tuple(_category(by_category[id_], len(tiles)) for id_ in sorted(by_category)))
 
 
-def _category(entries: list[tuple[int, dict[str, list[list[bool]]]]], tiles: int) -> _Category:
+def _category(entries: list[tuple[int, dict[str, list[list[bool]]]]], tiles: int) -> Category:
     """Pool the tiles of a category, in their order; what lies in a crowd counts on neither side."""
     entries = sorted(entries, key=lambda pair: pair[0])
     truths = np.zeros(tiles, np.int64)
@@ -104,10 +104,10 @@ def _category(entries: list[tuple[int, dict[str, list[list[bool]]]]], tiles: int
     )
     order = np.argsort(-scores, kind="stable")
     order = order[~left_out[order]]
-    return _Category(owners[order].astype(np.int64), found[order], truths)
+    return Category(owners[order].astype(np.int64), found[order], truths)
 
 
-def _precision_recall(category: _Category, weights: np.ndarray) -> tuple[float, float]:
+def _precision_recall(category: Category, weights: np.ndarray) -> tuple[float, float]:
     """AP, the mean over 101 recalls of the precision made non-increasing, and the last recall."""
     counted = weights[category.tiles]
     true, all_ = np.cumsum(counted * category.found), np.cumsum(counted)
