@@ -26,10 +26,12 @@ class Engine(ABC):
         name: Which engine it is.
         info: What the model file says.
         workers: Threads that may call `run` at the same time and gain by it.
+        path: The file that `open_engine` opened; None for an engine made otherwise.
     """
 
     name: str
     workers: int = 1
+    path: Path | None = None
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
@@ -167,11 +169,11 @@ def open_engine(path: str | Path, *, engine: EngineName = "auto", threads: int |
     if path.suffix == ".json":
         from satmask.assembly import open_assembly
 
-        return open_assembly(path, engine=engine, threads=threads)
+        return _opened(open_assembly(path, engine=engine, threads=threads), path)
     if path.suffix == ".toml":
         from satmask.rules import RuleEngine, read_rule
 
-        return RuleEngine(read_rule(path))
+        return _opened(RuleEngine(read_rule(path)), path)
     info = check(path)
     name = "onnxruntime" if engine == "auto" else engine
     if importlib.util.find_spec(name) is None:
@@ -184,7 +186,13 @@ def open_engine(path: str | Path, *, engine: EngineName = "auto", threads: int |
         "openvino": OpenVinoEngine,
         "keras": KerasEngine,
     }
-    return kinds[name](path, info, threads)
+    return _opened(kinds[name](path, info, threads), path)
+
+
+def _opened(engine: Engine, path: Path) -> Engine:
+    """Remember which file an engine came from."""
+    engine.path = path
+    return engine
 
 
 def available_cores() -> int:
