@@ -341,6 +341,27 @@ def passes(
     return keep
 
 
+def looks_right(pixels: np.ndarray, boxes: np.ndarray, shape: Shape, image: tuple[int, ...]) -> np.ndarray:
+    """Tell which groups of pixels look as they must.
+
+    Args:
+        pixels: Pixels of each, integers, `(groups,)`.
+        boxes: First column, first row, columns and rows of each, integers, `(groups, 4)`.
+        shape: What they must look like.
+        image: `(height, width)`.
+
+    Returns:
+        bool, `(groups,)`.
+    """
+    left, top, width, height = boxes.T.astype(np.int64)
+    at_edge = (left == 0) | (top == 0) | (left + width == image[1]) | (top + height == image[0])
+    looks = np.zeros(len(pixels), bool)
+    looks |= False if shape.large_px is None else pixels >= shape.large_px
+    looks |= False if shape.slender is None else width**2 + height**2 >= shape.slender * pixels
+    looks |= False if shape.edge_px is None else at_edge & (pixels >= shape.edge_px)
+    return looks
+
+
 def merge(masks: np.ndarray, legend: Legend, rules: Sequence[Merge]) -> np.ndarray:
     """Apply merging rules to masks, one after the other.
 
