@@ -15,12 +15,15 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress
-fingerprints morphology paths addresses legend windows augment run figures pictures report
+fingerprints morphology paths addresses legend windows augment run figures pictures report timing
 refinements
 alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring
-cleaning regularisation
+cleaning regularisation strips
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps
 losses metrics models
+imagery checksums raster_bands soundness
+vrt
+opening
 scene
 mirroring stack
 rasters
@@ -38,6 +41,7 @@ model_file+model_card+engines+assembly+rules
 fitting
 prediction
 validation tuning
+quantisation
 calibration
 run_page
 run_report

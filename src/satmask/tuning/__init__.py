@@ -22,9 +22,9 @@ from satmask.fitting import open_for
 from satmask.prediction import LARGEST
 from satmask.tuning.cached import Cache, digest_info, digest_model
 from satmask.tuning.measuring import Image
-from satmask.tuning.search import Found, Tables, search
+from satmask.tuning.search import Tables, search
 from satmask.tuning.settings import Choices, Setting, choices
-from satmask.tuning.tallies import ObjectTally, PixelTally, Tally, total
+from satmask.tuning.tallies import ObjectTally, Tally, total
 
 if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample

@@ -100,8 +100,7 @@ def _better(tables: Tables, parts: Sequence[int], tried: Sequence[Setting], best
     highest = values.max() - 1e-12
     if not highest >= best.score + worth - 1e-12 and not np.isnan(best.score):
         return best
-    rows, columns = np.nonzero(values >= highest)
-    limits = np.array([0.5 if tried[row].threshold is None else tried[row].threshold for row in rows])
-    at = int(np.lexsort([np.abs(limits - 0.5), columns])[0])
-    found = Found(tried[int(rows[at])], int(columns[at]), float(table[rows[at], columns[at]]))
+    places = np.argwhere(values >= highest).tolist()
+    row, column = min(places, key=lambda place: (place[1], abs((tried[place[0]].threshold or 0.5) - 0.5), place[0]))
+    found = Found(tried[row], column, float(table[row, column]))
     return found if found.score > best.score else best
