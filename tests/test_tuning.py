@@ -1,26 +1,33 @@
 """Tuning: what is chosen is the best there is, and its gain is judged on places that it hasn't seen."""
 
-import functools
 import json
-import operator
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from onnx import TensorProto, helper
 
 from satmask.assembly import Assembly, Member
 from satmask.cli import main
 from satmask.datasets import Sample
-from satmask.decisions import choose_objects
 from satmask.engines import Engine, open_engine
 from satmask.errors import DataError, SettingError
-from satmask.labels import Truth
+from satmask.labels import PolygonLabels, Truth
 from satmask.legend import Legend
-from satmask.model_file import KEY, BandInfo, ModelInfo, read_info
-from satmask.scoring.thresholds import count_thresholds
-from satmask.tuning import AREAS_PX, THRESHOLDS, assign, choose, count_objects, iou_of, tune
+from satmask.masks import encode_coco, rasterise
+from satmask.model_file import KEY, BandInfo, ModelInfo, read_info, rewrite
+from satmask.refinements import Refinement
+from satmask.scoring.coco import score_coco
+from satmask.separation import separate
+from satmask.tuning import Cache, assign, choose, digest_model, tune
+from satmask.tuning.measuring import Image
+from satmask.tuning.search import Tables, search
+from satmask.tuning.settings import AREAS_PX, THRESHOLDS, Setting, choices
+from satmask.tuning.tallies import total
 
 TWO = Legend.of(["house", "pond"])
 
@@ -42,78 +49,159 @@ def image(seed, shape=(40, 50)):
     return np.stack([said, said], axis=-1).astype(np.float32), np.stack([coarse, np.zeros_like(coarse)], axis=-1)
 
 
-def counts(seed, model=None, counted=None):
+def picture(seed, model=None, *, gsd_m=None, hidden=None):
+    """An image for tuning the first class."""
     said, truth = image(seed)
-    everything = np.ones(truth.shape[:2], bool) if counted is None else counted
-    return count_objects(said, truth, everything, model or info())
+    labels = ArrayLabels(truth, hidden)
+    return Image(lambda: np.moveaxis(said, -1, 0), labels, model or info(), 0, shape=truth.shape[:2], gsd_m=gsd_m)
 
 
-@pytest.mark.parametrize("own", [(0.5, 0.37), (0.123, 0.5)])
-def test_every_threshold_with_every_area_scores_as_the_masks_do(own):
-    model, random = info(thresholds=own, min_area_px=(7, 0)), np.random.default_rng(9)
-    said, truth = image(1)
-    said[3:5, :9] = np.nan
-    counted = random.random(truth.shape[:2]) < 0.9
-    found = count_objects(said, truth, counted, model)
-    table = found.iou()
-    for row in range(0, len(THRESHOLDS) + 1, 5):
-        for column in range(len(AREAS_PX) + 1):
-            mask = choose_objects(said[..., 0] >= np.float32(found.thresholds[0, row]), found.areas[0, column])
-            both, either = (op(mask, truth[..., 0])[counted].sum() for op in (np.logical_and, np.logical_or))
-            assert table[0, row, column] == pytest.approx(both / either)
+def tables(pictures, tried, *, objects=False):
+    """Tallies of images, each a part of its own."""
+
+    def measure(settings):
+        each = [
+            one.object_tallies(settings, tried) if objects else one.pixel_tallies(settings, tried) for one in pictures
+        ]
+        return [[mine[at] for mine in each] for at in range(len(settings))]
+
+    return Tables(measure)
 
 
-def test_without_smallest_areas_the_f1_is_that_of_threshold_counts():
-    said, truth = image(2)
-    curve = count_thresholds(said, truth, TWO).curve(0)
-    found = count_objects(said, truth, np.ones(truth.shape[:2], bool), info())
-    for row, threshold in enumerate(found.thresholds[0]):
-        iou = found.iou()[0, row, 0]
-        assert 2 * iou / (1 + iou) == pytest.approx(curve.f1[round(threshold * 1000)])
+SETTINGS = [
+    Setting(0.5), Setting(0.37, opening=1.5), Setting(0.25, closing=1), Setting(0.2, hole=8),
+    Setting(0.3, opening=1, closing=1.5, hole=32), Setting(0.01),
+]  # fmt: skip
 
 
-def test_counts_add():
-    one, other = counts(3), counts(4)
-    said, truth = (np.concatenate(pair) for pair in zip(image(3), image(4), strict=True))
-    gap = np.zeros((1, *truth.shape[1:]), truth.dtype)
-    said, truth = np.insert(said, 40, 0, axis=0), np.insert(truth, 40, gap, axis=0)
-    together = count_objects(said, truth, np.ones(truth.shape[:2], bool), info())
-    assert np.array_equal((one + other).found, together.found)
-    assert np.array_equal((one + other).truth, together.truth)
+@pytest.mark.parametrize("gsd_m", [None, 0.5])
+def test_every_setting_with_every_area_scores_as_the_decision_does(gsd_m):
+    random = np.random.default_rng(9)
+    hidden = random.random((40, 50)) < 0.1
+    own = {"thresholds": (0.37, 0.5)} | ({"gsd_m": (0.5, 0.5)} if gsd_m else {"min_area_px": (7, 0)})
+    model, (said, truth) = info(**own), image(1)
+    tried = choices(model, 0, in_m2=gsd_m is not None, objects=False)
+    unit = gsd_m or 1
+    settings = [
+        replace(one, opening=one.opening * unit, closing=one.closing * unit, hole=one.hole * unit**2)
+        for one in SETTINGS
+    ]
+    for setting, tally in zip(
+        settings, picture(1, model, gsd_m=gsd_m, hidden=hidden).pixel_tallies(settings, tried), strict=True
+    ):
+        rule = setting.refinement("house", in_m2=gsd_m is not None)
+        for place, area in list(enumerate(tried.areas))[::4]:
+            key = "min_area_m2" if gsd_m else "min_area_px"
+            changed = info(
+                **own
+                | {key: (area, 0), "thresholds": (setting.threshold, 0.5), "refinements": (rule,) if rule.any else ()}
+            )
+            mask = changed.decision.masks(said, gsd_m=gsd_m)[..., 0]
+            both, either = (op(mask, truth[..., 0])[~hidden].sum() for op in (np.logical_and, np.logical_or))
+            assert tally.scores()[place] == pytest.approx(both / either)
 
 
-def test_the_choice_is_the_best_and_its_estimate_comes_from_other_parts():
-    parts = [counts(seed) for seed in range(4)]
-    (choice, absent) = choose(parts, info())
-    table = functools.reduce(operator.add, parts).iou()[0]
-    assert choice.after == np.nanmax(table)
-    assert 0.28 <= choice.threshold <= 0.35
-    assert choice.smallest > 1
+@pytest.mark.parametrize("separate_px", [0, 1])
+@pytest.mark.parametrize("drawn", [True, False])
+def test_objects_are_scored_as_the_challenge_does(separate_px, drawn):
+    shapes, model = [shapely.box(4, 4, 14, 12), shapely.box(16, 4, 26, 12), shapely.box(30, 20, 44, 34)], info()
+    said = np.random.default_rng(3).uniform(0, 0.4, (2, 40, 50)).astype(np.float32)
+    said[0, 4:12, 5:27] = 0.8
+    said[0, 4:7, 15], said[0, 9:12, 15], said[0, 21:30, 30:44], said[0, 37, 3:6] = 0.1, 0.1, 0.7, 0.9
+    truth = np.stack([rasterise(shapes, 40, 50) > 0, np.zeros((40, 50), bool)], axis=-1)
+    labels = PolygonLabels(TWO, (40, 50), shapes, [0, 0, 0]) if drawn else ArrayLabels(truth)
+    tried = choices(model, 0, in_m2=False, objects=True)
+    setting = Setting(0.5, separate=separate_px)
+    tally = Image(lambda: said, labels, model, 0, shape=(40, 50), gsd_m=None).object_tallies([setting], tried)[0]
+    assert tally.truths == 3
+    for area in (0, 4):
+        mask = said[0] >= 0.5
+        groups, sizes = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)[1:3]
+        mask &= sizes[groups, cv2.CC_STAT_AREA] >= area
+        parts = separate(mask, depth=separate_px) if separate_px else groups * mask
+        entries = [
+            {"image_id": 1, "category_id": 1, "segmentation": encode_coco(parts == part), "score": float(said[0][parts == part].mean())}
+            for part in np.setdiff1d(parts, 0)
+        ]  # fmt: skip
+        content = {
+            "images": [{"id": 1, "file_name": "", "height": 40, "width": 50}], "categories": [{"id": 1}],
+            "annotations": [
+                {"id": at + 1, "image_id": 1, "category_id": 1, "segmentation": encode_coco(rasterise([one], 40, 50))}
+                for at, one in enumerate(shapes)
+            ],
+        }  # fmt: skip
+        assert tally.scores()[tried.areas.index(area)] == pytest.approx(score_coco(entries, content).ap50)
+
+
+def test_unknown_ground_makes_no_object_wrong():
+    hidden = np.zeros((40, 50), bool)
+    said = np.zeros((2, 40, 50), np.float32)
+    said[0, 5:15, 5:15] = said[0, 25:35, 25:35] = 0.9
+    truth = np.zeros((40, 50, 2), bool)
+    truth[5:15, 5:15, 0] = True
+    tried = choices(info(), 0, in_m2=False, objects=True)
+    wrong, unknown = (
+        Image(lambda: said, ArrayLabels(truth, where), info(), 0, shape=(40, 50), gsd_m=None).object_tallies(
+            [Setting(0.5)], tried
+        )[0]
+        for where in (hidden, hidden | (np.arange(50) >= 20))
+    )
+    assert (len(wrong.found), len(unknown.found)) == (2, 1)
+
+
+def test_the_search_finds_the_best_threshold_and_area_of_all():
+    tried = choices(info(), 0, in_m2=False, objects=False)
+    pictures = [picture(seed) for seed in range(4)]
+    every = tables(pictures, tried)
+    best = search(every, range(4), replace(tried, refined={}))
+    grid = [total(row).scores() for row in every.of([Setting(limit) for limit in (*THRESHOLDS, 0.5)])]
+    assert best.score == pytest.approx(np.max(grid))
+    assert tried.areas == AREAS_PX
+    assert search(every, range(4), tried).score >= best.score
+
+
+def test_the_estimate_comes_from_other_parts():
+    tried = choices(info(), 0, in_m2=False, objects=False)
+    every = tables([picture(seed) for seed in range(4)], tried)
+    choice = choose(every, tried, 4)
     assert choice.before < choice.estimate <= choice.after
-    hits = 0
-    for number, part in enumerate(parts):
-        others = functools.reduce(operator.add, parts[:number] + parts[number + 1 :])
-        place = np.unravel_index(np.nanargmax(others.iou()[0]), table.shape)
-        hits = hits + part.kept[0][place]
-    assert choice.estimate == pytest.approx(float(iou_of(hits, sum(part.truth[0] for part in parts))))
-    assert not absent.better
+    assert 0.2 <= choice.threshold <= 0.35
+    decided = []
+    for part in range(4):
+        found = search(every, [other for other in range(4) if other != part], tried)
+        decided.append(every.of([found.setting])[0][part].at(found.area))
+    assert choice.estimate == pytest.approx(total(decided).scores()[0])
+    alone = choose(tables([picture(7)], tried), tried, 1)
+    assert np.isnan(alone.estimate)
+    assert not alone.better
 
 
 def test_a_choice_that_does_not_hold_elsewhere_is_refused():
-    good, bad = image(5), image(6)
-    worse = (bad[0].copy(), bad[1])
-    worse[0][..., 0] = np.where(bad[1][..., 0], 0.99, 0.9)  # asks for the highest threshold, the other for a low one
-    everything = np.ones(good[1].shape[:2], bool)
-    parts = [count_objects(*pair, everything, info()) for pair in (good, worse)]
-    choice = choose(parts, info())[0]
+    tried = choices(info(), 0, in_m2=False, objects=False)
+    truth = image(6)[1]
+    worse = np.moveaxis(np.where(truth, np.float32(0.99), np.float32(0.9)), -1, 0)  # asks for the highest threshold
+    other = Image(lambda: worse, ArrayLabels(truth), info(), 0, shape=(40, 50), gsd_m=None)
+    choice = choose(tables([picture(5), other], tried), tried, 2)
     assert choice.after > choice.before
     assert not choice.better
 
 
-def test_a_single_part_tells_no_gain():
-    choice = choose([counts(7)], info())[0]
-    assert np.isnan(choice.estimate)
-    assert not choice.better
+def test_a_refinement_is_chosen_where_it_helps_alone():
+    tried = choices(info(), 0, in_m2=False, objects=True)
+    houses = [shapely.box(x, y, x + 10, y + 9) for y in (3, 16, 28) for x in (4, 15, 26, 37)]
+    truth = PolygonLabels(TWO, (40, 50), houses, [0] * 12)
+    grown = np.zeros((2, 40, 50), np.float32)
+    grown[0] = np.where(rasterise(houses, 40, 50) > 0, 0.9, 0)
+    for y in (3, 16, 28):
+        grown[0, y + 4 : y + 6, 4:47] = 0.9  # bridges between neighbours
+    clear = np.where(grown * 0 + rasterise(houses, 40, 50) > 0, np.float32(0.9), np.float32(0))
+    bridged, apart = (
+        Image(lambda said=said: said, truth, info(), 0, shape=(40, 50), gsd_m=None) for said in (grown, clear)
+    )
+    found = search(tables([bridged], tried, objects=True), [0], tried)
+    assert found.setting.separate > 0 or found.setting.opening > 0
+    assert found.score > 0.9
+    assert search(tables([apart], tried, objects=True), [0], tried).setting == tried.own
 
 
 class Copy(Engine):
@@ -130,12 +218,11 @@ class ArrayLabels:
 
     legend = TWO
 
-    def __init__(self, masks):
-        self.masks = masks
+    def __init__(self, masks, hidden=None):
+        self.masks, self.hidden = masks, np.zeros(masks.shape[:2], bool) if hidden is None else hidden
 
     def read(self, window):
-        inside = self.masks[window.slices].astype(np.uint8)
-        return Truth(inside, np.ones(inside.shape[:2], bool))
+        return Truth(self.masks[window.slices].astype(np.uint8), ~self.hidden[window.slices])
 
 
 def sample(folder, number, place=""):
@@ -154,6 +241,8 @@ def test_a_model_is_tuned_and_told(tmp_path):
     house, pond = found.choices
     assert told.thresholds == (house.threshold, 0.5)
     assert told.min_area_px == (house.smallest, 0)
+    refined = told.decision.refinement("house")
+    assert (refined.open_px, refined.close_px, refined.min_hole_px) == (house.opening, house.closing, house.hole)
     assert told.training["tuning"]["estimate"] > told.training["tuning"]["before"]
     again = tune(Copy(told), samples, folds=3).choices[0]
     assert again.before == pytest.approx(house.after)
@@ -174,9 +263,39 @@ def test_what_cannot_be_tuned_is_refused(tmp_path):
         tune(Copy(info()), [])
     with pytest.raises(SettingError, match="got 'ap' and 5 folds"):
         tune(Copy(info()), [sample(tmp_path, 1)], metric="ap")
-    exclusive = Copy(info(legend=Legend.of(["ground", "house"], exclusive=True), activation="softmax"))
-    with pytest.raises(SettingError, match="exclude each other"):
-        tune(exclusive, [sample(tmp_path, 1)])
+
+
+def test_exclusive_classes_get_smallest_areas_and_separation_only(tmp_path):
+    legend = Legend.of(["ground", "house"], exclusive=True)
+    model = info(legend=legend, activation="softmax")
+    for objects in (False, True):
+        tried = choices(model, 1, in_m2=False, objects=objects)
+        assert (tried.thresholds, set(tried.refined)) == ((), {"separate"} if objects else set())
+    said, truth = image(3)
+    both = np.stack([1 - said[..., 0], said[..., 0]])
+    masks = np.stack([~truth[..., 0], truth[..., 0]], axis=-1)
+    tally = Image(lambda: both, ArrayLabels(masks), model, 1, shape=(40, 50), gsd_m=None).pixel_tallies(
+        [tried.own], tried
+    )[0]
+    mask = said[..., 0] > 0.5
+    assert tally.scores()[0] == pytest.approx((mask & truth[..., 0]).sum() / (mask | truth[..., 0]).sum())
+    samples = [sample(tmp_path, number, f"place {number}") for number in range(4)]
+    samples = [replace(one, labels=ArrayLabels(one.labels.masks * [False, True])) for one in samples]
+    found = tune(Halves(model), samples)
+    assert [choice.threshold for choice in found.choices] == [None, None]
+    told = found.apply(model)
+    assert told.thresholds == model.thresholds
+    assert told.decision.local is not any(choice.better for choice in found.choices)
+
+
+class Halves(Engine):
+    """A network whose two classes exclude each other."""
+
+    name = "halves"
+
+    def _run(self, images):
+        said = images / np.float32(255)
+        return np.concatenate([1 - said, said], axis=-1)
 
 
 def write_model(path, model):
@@ -246,3 +365,54 @@ def test_members_of_an_assembly_are_tuned_one_by_one(tmp_path, capsys):
     assert "1 of 2 classes better" in capsys.readouterr().out
     assert open_engine(tmp_path / "assembly.json").info.thresholds == read_info(tmp_path / "model.onnx").thresholds
     assert main(["tune", str(tmp_path / "data" / "legend.toml"), str(tmp_path / "data"), "-q"]) == 2
+
+
+class Counting(Copy):
+    """A network that counts how often it is asked."""
+
+    asked = 0
+
+    def _run(self, images):
+        self.asked += 1
+        return super()._run(images)
+
+
+def test_what_a_network_says_is_kept_by_network_and_image(tmp_path):
+    samples = [sample(tmp_path, number, f"place {number}") for number in range(3)]
+    engine, cache = Counting(info()), Cache(tmp_path / "said", "one network")
+    first = tune(engine, samples, cache=cache)
+    assert engine.asked == 3
+    assert tune(engine, samples, cache=cache) == first
+    assert engine.asked == 3
+    kept = sorted((tmp_path / "said").iterdir())
+    kept[0].write_bytes(kept[0].read_bytes()[:-9])  # half of one is none
+    tune(engine, [*samples, sample(tmp_path, 8)], cache=cache)
+    assert engine.asked == 5
+    tune(engine, samples, cache=Cache(tmp_path / "said", "another"))
+    assert engine.asked == 8
+    assert len(list((tmp_path / "said").glob("*.npy"))) == 7
+
+
+def test_a_networks_digest_is_that_of_what_it_says(tmp_path):
+    path = write_model(tmp_path / "model.onnx", info())
+    before = digest_model(path)
+    rewrite(path, info(thresholds=(0.2, 0.5), min_area_px=(9, 0), refinements=(Refinement("house", open_px=1),)))
+    assert digest_model(path) == before
+    rewrite(path, info(fill=(7.0,)))
+    assert digest_model(path) != before
+
+
+def test_the_command_keeps_probabilities_under_the_run_and_tunes_objects(tmp_path, capsys):
+    write_pairs(tmp_path / "data", 4)
+    (tmp_path / "run").mkdir()
+    path = write_model(tmp_path / "run" / "model.onnx", info())
+    assert main(["tune", str(tmp_path / "run"), str(tmp_path / "data"), "--for", "ap50", "-q"]) == 0
+    out = capsys.readouterr().out
+    assert "mean ap50" in out
+    assert len(list((tmp_path / "run" / "probabilities").glob("*.npy"))) == 4
+    assert "1 of 2 classes better" in out
+    told = read_info(path).training["tuning"]
+    assert told["metric"] == "ap50"
+    assert told["estimate"] > told["before"]
+    assert main(["tune", str(path), str(tmp_path / "data"), "--cache", str(tmp_path / "c"), "--dry-run", "-q"]) == 0
+    assert len(list((tmp_path / "c").glob("*.npy"))) == 4
