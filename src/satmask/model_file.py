@@ -274,6 +274,23 @@ def _write(model: onnx.ModelProto, path: Path, info: ModelInfo, judge: Callable[
     return path
 
 
+def write(model: onnx.ModelProto, path: str | Path, info: ModelInfo) -> Path:
+    """Write an ONNX graph as a model file, with a STAC item beside it; it gets its name once it was checked.
+
+    Args:
+        model: The graph, from raw values to probabilities, of standard operators; its metadata are replaced.
+        path: The `.onnx` file to write.
+        info: What to write about the network.
+
+    Returns:
+        The path.
+
+    Raises:
+        ModelError: If the graph isn't fit for use, see `check`.
+    """
+    return _write(model, Path(path), info, check)
+
+
 def rewrite(path: str | Path, info: ModelInfo) -> Path:
     """Replace what a model file says about its network, which stays as it is; and the STAC item beside it.
 

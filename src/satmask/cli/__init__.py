@@ -14,7 +14,21 @@ from typing import Annotated
 import typer
 
 from satmask import __version__
-from satmask.cli import calibrate, demo, inspect, masks, polygons, predict, register, score, split, submit, train, tune
+from satmask.cli import (
+    calibrate,
+    demo,
+    inspect,
+    masks,
+    polygons,
+    predict,
+    quantize,
+    register,
+    score,
+    split,
+    submit,
+    train,
+    tune,
+)
 from satmask.cli.output import complain
 from satmask.errors import SatmaskError, SettingError
 
@@ -34,6 +48,7 @@ for verb in (
     register.register,
     train.train,
     tune.tune,
+    quantize.quantize,
     calibrate.calibrate,
     predict.predict,
     polygons.polygons,
