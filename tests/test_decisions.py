@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 import rasterio
 from scipy import ndimage
+from shapely import box
 
 from satmask.cli import main
 from satmask.decisions import Decision, Merge, Shape, choose_objects, merge, read_decision
 from satmask.errors import SettingError
+from satmask.labels import PolygonLabels
 from satmask.legend import Legend
 from satmask.rasters import legend_tags
+from satmask.scoring import rasters
+from satmask.scoring.labels import score_labels
+from satmask.scoring.pixels import confusion
+from satmask.windows import Window
 
 WATER = Legend.of(["river", "pond", "house"])
 
@@ -141,15 +147,33 @@ def test_classes_that_exclude_each_other_have_no_merging_rules():
         Decision(legend, merges=(Merge("house", ("ground",)),))
 
 
+def write_probabilities(path, said, decision):
+    settings = {"driver": "GTiff", "dtype": "float32", "height": said.shape[0], "width": said.shape[1]}
+    with rasterio.open(path, "w", count=said.shape[2], **settings) as file:
+        file.write(np.moveaxis(said, -1, 0))
+        file.descriptions = [f"{name} probability" for name in decision.legend.names]
+        file.update_tags(**legend_tags(decision.legend, decision.thresholds), **decision.tags())
+    return path
+
+
+@pytest.mark.parametrize("least", [0, 6])
+def test_probabilities_are_scored_as_the_raster_says(tmp_path, monkeypatch, least):
+    monkeypatch.setattr(rasters, "SIDE", 16)  # objects cross windows
+    said = noise(6, (30, 40, 3))
+    decision = Decision(WATER, (0.4, 0.6, 0.5), (least, 0, 0), merges=(Merge("house", ("river",)),))
+    path = write_probabilities(tmp_path / "a.probabilities.tif", said, decision)
+    # Classes in another order than the raster's, and one that it doesn't know.
+    legend = Legend.of({3: "house", 1: "river", 2: "pond", 9: "ice"})
+    labels = PolygonLabels(legend, (30, 40), [box(3, 3, 30, 20), box(10, 2, 38, 28), box(0, 0, 9, 30)], [0, 1, 2])
+    masks = np.concatenate([decision.masks(said)[..., [2, 0, 1]], np.zeros((30, 40, 1), bool)], axis=-1)
+    truth = labels.read(Window(0, 0, 30, 40)).classes
+    np.testing.assert_array_equal(score_labels(path, labels).iou, confusion(truth, masks, legend).iou)
+
+
 def test_polygons_are_decided_as_the_raster_says(tmp_path, capsys):
     said = noise(6, (30, 40, 3))
     decision = Decision(WATER, (0.4, 0.6, 0.5), (6, 0, 0), merges=(Merge("house", ("river",)),))
-    with rasterio.open(
-        tmp_path / "a.probabilities.tif", "w", driver="GTiff", height=30, width=40, count=3, dtype="float32"
-    ) as file:
-        file.write(np.moveaxis(said, -1, 0))
-        file.descriptions = [f"{name} probability" for name in WATER.names]
-        file.update_tags(**legend_tags(WATER, decision.thresholds), **decision.tags())
+    write_probabilities(tmp_path / "a.probabilities.tif", said, decision)
     arguments = ["polygons", str(tmp_path / "a.probabilities.tif"), "--out", str(tmp_path / "a.gpkg"), "--json"]
     (tmp_path / "d.toml").write_text('merge = []\n[[class]]\nname = "river"\nmin_area_px = 0\n')
     for more, wanted in (

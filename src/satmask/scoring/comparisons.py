@@ -24,7 +24,7 @@ from satmask.scene import Scene
 from satmask.scoring.boundaries import RATIO, BoundaryScore, boundary_distance, score_boundaries
 from satmask.scoring.matching import Matching
 from satmask.scoring.objects import ObjectScore, score_objects
-from satmask.scoring.rasters import read_ids, windows_of
+from satmask.scoring.rasters import Reader, id_reader, windows_of
 from satmask.windows import Window
 
 Objects: TypeAlias = dict[int, list[BaseGeometry]]
@@ -73,13 +73,15 @@ class Comparison:
         with ExitStack() as stack:
             said = stack.enter_context(Scene(self.prediction))
             true = stack.enter_context(Scene(self.truth)) if isinstance(self.truth, Path) else None
-            yield said.grid, lambda window: self._read(window, said, true)
+            read_said = id_reader(said, self.legend, {} if true else self.mapping)
+            read_true = id_reader(true, self.legend, self.mapping) if true else None
+            yield said.grid, lambda window: self._read(window, read_said, read_true)
 
-    def _read(self, window: Window, said: Scene, true: Scene | None) -> Masks:
-        predicted, known = read_ids(said, window, self.legend, {} if true else self.mapping)
+    def _read(self, window: Window, read_said: Reader, read_true: Reader | None) -> Masks:
+        predicted, known = read_said(window)
         known = known & self._labelled(predicted)
-        if true is not None:
-            values, labelled = read_ids(true, window, self.legend, self.mapping)
+        if read_true is not None:
+            values, labelled = read_true(window)
             labelled = labelled & self._labelled(values)
         else:
             assert not isinstance(self.truth, Path)  # noqa: S101  # for the type checker: a path was opened

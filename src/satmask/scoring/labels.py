@@ -12,7 +12,7 @@ from satmask.grid import Grid
 from satmask.labels import Labels
 from satmask.scene import Scene
 from satmask.scoring.pixels import Confusion, confusion
-from satmask.scoring.rasters import FolderScore, read_ids, same_grid, windows_of
+from satmask.scoring.rasters import FolderScore, id_reader, same_grid, windows_of
 from satmask.stack import Stack, open_imagery
 
 
@@ -43,8 +43,9 @@ def score_labels(
             raise DataError(msg)
         total = Confusion.empty(legend)
         try:
+            read = id_reader(scene, legend, mapping)
             for window in windows_of(scene.grid):
-                said, known = read_ids(scene, window, legend, mapping or {})
+                said, known = read(window)
                 truth = labels.read(window)
                 total += confusion(truth.classes, said, legend, known & truth.labelled)
         except DataError as error:

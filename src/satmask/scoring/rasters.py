@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
+from satmask.addresses import Remote
+from satmask.decisions import Decision
 from satmask.errors import DataError, SatmaskError, SettingError
 from satmask.grid import Grid
 from satmask.legend import Legend
@@ -21,6 +24,8 @@ from satmask.windows import Window, cover
 # Rasters are read in windows of this side, so that memory doesn't grow with the scene.
 SIDE = 2048
 SUFFIXES = (".tif", ".tiff", ".png", ".jp2", ".img", ".vrt")
+# What reads ids or masks of a window, and where they are known.
+Reader: TypeAlias = Callable[[Window], tuple[np.ndarray, np.ndarray]]
 MARKS = "(?:classes|mask|masks|label|labels|truth|prediction|pred|gt)"
 
 
@@ -192,9 +197,10 @@ def _score_pair(pair: tuple[Path, Path], legend: Legend, mapping: Mapping[int, i
             raise DataError(msg)
         total = Confusion.empty(legend)
         try:
+            read_said, read_true = id_reader(prediction, legend), id_reader(truth, legend, mapping)
             for window in windows_of(prediction.grid):
-                said, said_known = read_ids(prediction, window, legend, {})
-                true, true_known = read_ids(truth, window, legend, mapping)
+                said, said_known = read_said(window)
+                true, true_known = read_true(window)
                 total += confusion(true, said, legend, said_known & true_known)
         except DataError as error:
             msg = f"{error} ({pair[0].name} and {pair[1].name})"
@@ -207,40 +213,71 @@ def windows_of(grid: Grid) -> list[Window]:
     return [tile.core for tile in cover(grid.height, grid.width, size=SIDE, halo=0, stride=1)]
 
 
-def read_ids(scene: Scene, window: Window, legend: Legend, mapping: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Read ids, masks or probabilities, and where the file's nodata tag says that nothing is known."""
-    values = scene.raw(window)
-    if values.dtype.kind == "f":
-        return _decide(scene, values, legend), np.isfinite(values).all(axis=-1)
-    nodata = scene.profile.get("nodata")
-    if values.shape[2] not in (1, len(legend)):
-        msg = f"Raster must have one band of class ids or {len(legend)} of masks, got {values.shape[2]}."
-        raise DataError(msg)
-    # A tag of 0 is often put on masks in which 0 is "no class".
-    tagged = nodata is not None and (nodata != 0 or legend.exclusive)
-    unknown = tagged and nodata not in (*legend.ids, *mapping)
-    known = (values != nodata).all(axis=-1) if unknown else np.ones(values.shape[:2], bool)
-    if values.shape[2] > 1:
-        return values, known
-    ids = values[..., 0]
-    return _mapped(ids, mapping), known
+def id_reader(scene: Scene, legend: Legend, mapping: Mapping[int, int] | None = None) -> Reader:
+    """What reads ids, masks or decided probabilities of a window, and where the file's nodata tag says nothing is known.
 
+    Probabilities are decided as the raster's tags say. Where a decision looks at whole objects, as smallest areas do, the
+    masks of the whole raster are made here, once: a byte for each pixel and class is then kept.
 
-def _decide(scene: Scene, values: np.ndarray, legend: Legend) -> np.ndarray:
-    """Masks of each class of a legend from the probabilities and thresholds that predict wrote.
+    Args:
+        scene: Class ids; or one band of masks or probabilities a class.
+        legend: The classes.
+        mapping: Class id of other values.
 
     Returns:
-        0 or 1, uint8, `(height, width, classes)`; 0 for classes that the raster doesn't have.
+        A function from a window to ids `(height, width)` or masks `(height, width, classes)`, and what is known, bool,
+        `(height, width)`. It raises DataError if the raster has neither one band nor one a class.
     """
+    if scene.dtype.kind == "f":
+        return _decider(scene, legend)
+    nodata = scene.profile.get("nodata")
+    # A tag of 0 is often put on masks in which 0 is "no class".
+    tagged = nodata is not None and (nodata != 0 or legend.exclusive)
+    unknown = tagged and nodata not in (*legend.ids, *(mapping or {}))
+
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        values = scene.raw(window)
+        if values.shape[2] not in (1, len(legend)):
+            msg = f"Raster must have one band of class ids or {len(legend)} of masks, got {values.shape[2]}."
+            raise DataError(msg)
+        known = (values != nodata).all(axis=-1) if unknown else np.ones(values.shape[:2], bool)
+        return (values if values.shape[2] > 1 else _mapped(values[..., 0], mapping or {})), known
+
+    return read
+
+
+def _decider(scene: Scene, legend: Legend) -> Reader:
+    """What decides the probabilities of a window as the raster says; 0 for classes that the raster doesn't have."""
     tags = scene.tags
     ids = {name: int(key[6:]) for key, name in tags.items() if key.startswith("CLASS_") and key[6:].isdecimal()}
-    masks = np.zeros((*values.shape[:2], len(legend)), np.uint8)
-    for place, band in enumerate(scene.bands):
-        id_ = ids.get(band.removesuffix(" probability"))
-        if id_ in legend.ids:
-            limit = np.float32(tags.get(f"THRESHOLD_{id_}", 0.5))
-            masks[..., legend.channel(id_)] = values[..., place] >= limit
-    return masks
+    names = [band.removesuffix(" probability") for band in scene.bands]
+    there = [place for place, name in enumerate(names) if name in ids]
+    decision = Decision.from_tags(tags, Legend.of({ids[names[place]]: names[place] for place in there}))
+    wanted = [(place, legend.channel(id_)) for place, id_ in enumerate(decision.legend.ids) if id_ in legend.ids]
+
+    def decide(values: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
+        found = decision.masks(values, gsd_m=scene.grid.gsd_m)
+        masks = np.zeros((*found.shape[:2], len(legend)), np.uint8)
+        for here, channel in wanted:
+            masks[..., channel] = found[..., here]
+        return masks
+
+    masks: np.ndarray | None = None
+    if not decision.local:
+        whole = Window(0, 0, *scene.shape)
+        masks = decide(_band(scene.path, scene.indexes[place], whole) for place in there)
+
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        values = scene.raw(window)
+        known = np.isfinite(values).all(axis=-1)
+        return (decide(values[..., there]) if masks is None else masks[window.slices]), known
+
+    return read
+
+
+def _band(path: Path | Remote, index: int, window: Window) -> np.ndarray:
+    with Scene(path, bands=[index]) as band:
+        return band.raw(window)[..., 0]
 
 
 def _mapped(ids: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
