@@ -3,131 +3,31 @@
 from __future__ import annotations
 
 import threading
-import warnings
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import rasterio
 from pyproj import CRS
-from rasterio._err import CPLE_BaseError  # GDAL's errors that rasterio lets through; it has no public name for them
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from satmask.addresses import Remote, as_address
+from satmask.checksums import DEFLATE, Checksums
 from satmask.errors import SceneError
 from satmask.grid import Grid
+from satmask.imagery import Imagery, Pixels
+from satmask.opening import DRIVERS, GDAL_ERRORS, Opened, undecodable
+from satmask.raster_bands import alpha_band, band_names, nodata_of, real_dtype, scaling, spread
+from satmask.soundness import unread_sidecars
 from satmask.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rasterio.control import GroundControlPoint
-    from rasterio.io import DatasetReader
 
-# A tile without a place is nothing to warn about here. Not inside a `with`: warning filters aren't safe in threads.
-warnings.simplefilter("ignore", NotGeoreferencedWarning)
-
-# Files are opened by the driver that their name promises: a VRT that points elsewhere but is named .tif is refused.
-DRIVERS = {
-    ".tif": "GTiff",
-    ".tiff": "GTiff",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".jp2": "JP2OpenJPEG",
-    ".webp": "WEBP",
-    ".img": "HFA",
-    ".vrt": "VRT",
-}
-# A truncated JPEG is an error, not grey pixels, and so is a truncated PNG: GDAL's fast way of reading PNG at once hides
-# errors and leaves wrong pixels. Sidecar files are not looked for in folders of many tiles.
-GDAL_OPTIONS = {
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_PAM_ENABLED": False,
-    "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,
-}
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """What a window of a scene holds.
-
-    Attributes:
-        values: Raw pixel values in the scene's data type, `(height, width, bands)`; 0 where not valid.
-        valid: False for nodata and for pixels outside the scene, bool, `(height, width)`.
-    """
-
-    values: np.ndarray
-    valid: np.ndarray
-
-    def filled(self, fill: Sequence[float]) -> np.ndarray:
-        """Values as float32 with `fill`, one number a band, where not valid.
-
-        Training and prediction fill by this one rule, so pixels under nodata change nothing elsewhere.
-        """
-        values = self.values.astype(np.float32)
-        if not self.valid.all():
-            values[~self.valid] = np.asarray(fill, np.float32)
-        return values
-
-
-class Imagery(Protocol):
-    """What can be read as a scene: one raster, or a stack of several (`satmask.stack`)."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """`(height, width)`, in pixels."""
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands read."""
-
-    @property
-    def indexes(self) -> Sequence[int | str]:
-        """Their numbers in the file, from 1; of a stack, their names."""
-
-    @property
-    def all_bands(self) -> tuple[str, ...]:
-        """Names of all bands there are, but for computed ones."""
-
-    @property
-    def wavelengths_nm(self) -> tuple[float | None, ...]:
-        """Middle of each band's spectral range in nanometres, None where unknown."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the values."""
-
-    @property
-    def grid(self) -> Grid:
-        """The pixels' place on the ground."""
-
-    @property
-    def control_points(self) -> tuple[list[GroundControlPoint], Any]:
-        """Ground control points and their CRS, of a scene that is placed by them."""
-
-    def sample(self) -> np.ndarray:
-        """Some valid pixels from all over the scene, `(pixels, bands)`."""
-
-    def shrunk(self, side: int) -> Pixels:
-        """The whole scene at a fraction of its size, no side longer than `side` pixels; averaged."""
-
-    def read(self, window: Window) -> Pixels:
-        """Read a window; it may reach over the edge of the scene. Safe to call from several threads."""
-
-    def close(self) -> None:
-        """Close all files."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
+__all__ = ["DRIVERS", "Imagery", "Pixels", "Scene", "open_scene"]
 
 
 class Scene:
@@ -137,9 +37,13 @@ class Scene:
     of them is NaN or infinite. A band that is only called alpha, such as the near infrared of many 4-band files, counts
     as an ordinary band (see `bands`).
 
+    Values are read as they are stored: tags of scale and offset change nothing (see `scaling`).
+
     Args:
-        path: A GeoTIFF, or a file that ends as one of `DRIVERS` does.
+        path: A GeoTIFF, or a file that ends as one of `DRIVERS` does; or an address such as `s3://bucket/scene.tif`.
         bands: Bands to read, by number from 1 or by name, in the order wanted; all by default, without an alpha band.
+        verify: Whether to look at the checksums of a GeoTIFF's blocks before they are used, where it has some: each
+            once, for about the time that decoding takes.
 
     Attributes:
         path: Where the scene came from.
@@ -147,32 +51,48 @@ class Scene:
         bands: Names of the bands read.
         indexes: Their numbers in the file, from 1.
         dtype: Data type of the values.
+        scaling: Scale and offset of each band by the file's tags, 1 and 0 where it has none.
 
     Raises:
-        SceneError: If the file can't be opened as a raster or has no such band.
+        SceneError: If the file can't be opened as a raster, lacks a part, would take a lot of memory, or has no such
+            band.
 
     Example:
         >>> with Scene("scene.tif") as scene:  # doctest: +SKIP
         ...     pixels = scene.read(Window(0, 0, 256, 256))
     """
 
-    def __init__(self, path: str | Path, *, bands: Sequence[int | str] | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path | Remote, *, bands: Sequence[int | str] | None = None, verify: bool = False
+    ) -> None:
+        self.path = as_address(path)
         self._lock = threading.Lock()
-        self._file = _open(self.path)
+        self._checksums: Checksums | None = None
+        self._opened = Opened(self.path)
+        self._file = self._opened.file
         try:
-            self._alpha = alpha_band(self._file)
-            self.indexes = self._choose(bands)
-            self.bands = tuple(band_names(self._file)[index - 1] for index in self.indexes)
-            self.dtype = _real_dtype(self._file, self.indexes)
-            self._place = self._file.transform, self._file.crs
-            self.shape = self._file.height, self._file.width
-            self._flags = self._file.mask_flag_enums[self.indexes[0] - 1]
-        except BaseException as error:
-            self._file.close()
-            if isinstance(error, RasterioError | CPLE_BaseError):
-                raise _undecodable(error, self.path) from error
+            self._describe(bands)
+            directory = self._opened.directory
+            if verify and directory and directory.compression in DEFLATE and isinstance(self.path, Path):
+                self._checksums = Checksums(self.path, directory)
+        except GDAL_ERRORS as error:
+            self.close()
+            raise undecodable(error, self.path) from error
+        except BaseException:
+            self.close()
             raise
+
+    def _describe(self, bands: Sequence[int | str] | None) -> None:
+        file = self._file
+        self._alpha = alpha_band(file, self._opened.options)
+        self.indexes = self._choose(bands)
+        self.bands = tuple(band_names(file)[index - 1] for index in self.indexes)
+        self.dtype = real_dtype(file, self.indexes, self.name)
+        self.scaling = scaling(file, self.indexes)
+        self.shape = file.height, file.width
+        self._nodata = nodata_of(file, self.indexes, self.dtype)
+        self._flags = file.mask_flag_enums[self.indexes[0] - 1]
+        self._place = file.transform, file.crs
 
     @cached_property
     def grid(self) -> Grid:
@@ -193,6 +113,8 @@ class Scene:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._checksums:
+            self._checksums.close()
 
     @property
     def name(self) -> str:
@@ -215,11 +137,33 @@ class Scene:
         points, crs = self._file.gcps
         return list(points), crs
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What was found in the file, or beside it, that makes its values doubtful."""
+        beside = unread_sidecars(self.path) if isinstance(self.path, Path) else []
+        unread = [f"{name} beside {self.name} isn't read: what it says must be in the file itself." for name in beside]
+        return (*self._opened.doubts, *unread)
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """Nothing was done to the pixels."""
+        return {}
+
     def sample(self) -> np.ndarray:
-        """Valid pixels of the scene read at no more than 256 × 256, `(pixels, bands)`; from overviews where there are."""
-        shape = (min(self.shape[0], 256), min(self.shape[1], 256))
-        values, known = self._decode(Window(0, 0, *self.shape), shape)
-        return np.asarray(values[known])
+        """Some valid pixels from all over the scene, `(pixels, bands)`: see `satmask.raster_bands.spread`.
+
+        Raises:
+            SceneError: If the file's pixels can't be decoded.
+        """
+        found = np.empty((0, len(self.indexes)), self.dtype)
+        # Where the first windows hold nodata only, more and smaller ones are tried.
+        for count in (4, 16):
+            parts = spread(self._file, count)
+            pieces = [self._decode(_window(place), shape) for place, shape in parts]
+            found = np.concatenate([values[known] for values, known in pieces])
+            if len(found) or len(parts) == 1:
+                break
+        return found
 
     def shrunk(self, side: int) -> Pixels:
         """Read the whole scene at a fraction of its size, no side longer than `side` pixels; averaged, from overviews where there are.
@@ -254,6 +198,8 @@ class Scene:
         valid = np.zeros((window.height, window.width), bool)
         if inside.height and inside.width:
             here = inside.seen_from(window).slices
+            if self._checksums:
+                self._checksums.check(inside, self.indexes)
             values[here], valid[here] = self._decode(inside)
         values[~valid] = 0
         return Pixels(values, valid)
@@ -284,10 +230,10 @@ class Scene:
     def _access(self, window: Window, read: Callable[[rasterio.windows.Window], Any]) -> Any:
         place = rasterio.windows.Window(window.column, window.row, window.width, window.height)
         try:
-            with self._lock, rasterio.Env(**GDAL_OPTIONS):
+            with self._lock, rasterio.Env(**self._opened.options):
                 return read(place)
-        except (RasterioError, CPLE_BaseError, MemoryError) as error:
-            raise _undecodable(error, self.path, f" at row {window.row}") from error
+        except GDAL_ERRORS as error:
+            raise undecodable(error, self.path, f" at row {window.row}") from error
 
     def _decode(
         self, window: Window, shape: tuple[int, int] | None = None, resampling: Resampling = Resampling.nearest
@@ -304,11 +250,8 @@ class Scene:
     def _known(self, values: np.ndarray) -> np.ndarray:
         """False where all bands hold the nodata value or one isn't finite."""
         known = np.ones(values.shape[:2], bool)
-        nodata = [self._file.nodatavals[index - 1] for index in self.indexes]
-        if all(value is not None for value in nodata):
-            # A nodata of 0.1 is stored as the nearest 32-bit number by the pixels, but not by the file's header.
-            fits = values.dtype.kind == "f"
-            known &= (values != np.asarray(nodata, values.dtype if fits else np.float64)).any(axis=-1)
+        if self._nodata is not None:
+            known &= (values != self._nodata).any(axis=-1)
         if values.dtype.kind == "f":
             known &= np.isfinite(values).all(axis=-1)
         return known
@@ -336,7 +279,7 @@ class Scene:
 
 
 @lru_cache(maxsize=64)
-def open_scene(path: Path, bands: tuple[int | str, ...] | None = None) -> Scene:
+def open_scene(path: Path | Remote, bands: tuple[int | str, ...] | None = None) -> Scene:
     """Open a scene and keep it open for the next caller: opening a file once a window costs 3.5 times as much.
 
     The 64 used last stay open; one that is dropped closes when nobody holds it any more.
@@ -344,58 +287,5 @@ def open_scene(path: Path, bands: tuple[int | str, ...] | None = None) -> Scene:
     return Scene(path, bands=bands)
 
 
-def band_names(file: DatasetReader) -> tuple[str, ...]:
-    """Names of an open raster's bands: their descriptions, else their colours, else `band 1`, `band 2` …."""
-    names: list[str] = []
-    for index, (description, colour) in enumerate(zip(file.descriptions, file.colorinterp, strict=True), start=1):
-        name = description or colour.name
-        plain = name in ("gray", "undefined", "palette", "alpha") or name in names
-        names.append(f"band {index}" if plain else name)
-    return tuple(names)
-
-
-def alpha_band(file: DatasetReader) -> int | None:
-    """The number of an open raster's alpha band, or None.
-
-    Many 4-band files carry near infrared in a band that their writer called alpha. A band is believed to be alpha only
-    if nearly all of it is fully transparent or fully opaque, read at no more than 256 × 256.
-    """
-    if file.count < 2 or ColorInterp.alpha not in file.colorinterp:
-        return None
-    index = int(file.colorinterp.index(ColorInterp.alpha)) + 1
-    with rasterio.Env(**GDAL_OPTIONS):
-        sample = file.read(index, out_shape=(min(file.height, 256), min(file.width, 256)))
-    opaque = np.iinfo(sample.dtype).max if sample.dtype.kind in "ui" else sample.max()
-    extreme = np.count_nonzero((sample == 0) | (sample == opaque)) / sample.size
-    return index if extreme >= 0.9 else None
-
-
-def _open(path: Path) -> DatasetReader:
-    if not path.is_file():
-        msg = f"Scene must be a file, got {str(path)!r}."
-        raise SceneError(msg)
-    driver = DRIVERS.get(path.suffix.lower(), "GTiff")
-    try:
-        with rasterio.Env(**GDAL_OPTIONS):
-            return rasterio.open(path, driver=driver)
-    except (RasterioError, CPLE_BaseError) as error:
-        msg = f"Scene must be a raster that can be opened, got {_reason(error)!r} for {path.name}."
-        raise SceneError(msg) from error
-
-
-def _real_dtype(file: DatasetReader, indexes: Sequence[int]) -> np.dtype[Any]:
-    dtype = np.result_type(*(file.dtypes[index - 1] for index in indexes))
-    if dtype.kind not in "uif":
-        msg = f"Scene must hold integers or real numbers, got {dtype} in {Path(file.name).name}."
-        raise SceneError(msg)
-    return dtype
-
-
-def _undecodable(error: BaseException, path: Path, where: str = "") -> SceneError:
-    return SceneError(f"Scene must decode, got {_reason(error)!r} in {path.name}{where}.")
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of what GDAL said, shortened: its messages carry whole paths and repeat themselves."""
-    text = str(error.__cause__ or error).strip().splitlines()
-    return text[0][:160] if text else type(error).__name__
+def _window(place: rasterio.windows.Window) -> Window:
+    return Window(place.row_off, place.col_off, place.height, place.width)

@@ -29,12 +29,15 @@ STRIP = 256
 """Rows that are put together at once: what is interpolated takes several times the memory of what comes out."""
 
 
-def open_imagery(image: str | Path | Remote | Stack, *, bands: Sequence[int | str] | None = None) -> Imagery:
+def open_imagery(
+    image: str | Path | Remote | Stack, *, bands: Sequence[int | str] | None = None, verify: bool = False
+) -> Imagery:
     """Open an image, whatever it is made of.
 
     Args:
         image: A raster, an address such as `s3://bucket/scene.tif`, a `NAME.stack.json`, or a stack.
         bands: Bands by number from 1 or by name; also names of spectral indices, wherever their bands are there.
+        verify: Whether to look at checksums, see `satmask.scene.Scene`.
 
     Returns:
         The open scene; close it, or use it in a `with` block.
@@ -44,17 +47,17 @@ def open_imagery(image: str | Path | Remote | Stack, *, bands: Sequence[int | st
         SettingError: If an index needs reflectance and nobody says how to get it.
     """
     if isinstance(image, Stack):
-        return StackScene(image, bands=bands)
+        return StackScene(image, bands=bands, verify=verify)
     path = as_address(image)
     if isinstance(path, Path) and path.name.endswith(SUFFIX):
-        return StackScene(Stack.load(path), bands=bands)
+        return StackScene(Stack.load(path), bands=bands, verify=verify)
     if any(band in INDICES for band in bands or ()):
         with Scene(path) as scene:
             stack = stack_of(scene)
             computed = not set(bands or ()) <= {*scene.all_bands, *range(1, len(scene.all_bands) + 1)}
         if computed:
-            return StackScene(stack, bands=bands)
-    return Scene(path, bands=bands)
+            return StackScene(stack, bands=bands, verify=verify)
+    return Scene(path, bands=bands, verify=verify)
 
 
 @lru_cache(maxsize=32)
@@ -72,7 +75,14 @@ def keep_open(image: Path | Stack, bands: tuple[int | str, ...] | None = None) -
 
 
 def stack_of(scene: Scene) -> Stack:
-    """See one raster as a stack, so that bands can be computed from its own."""
+    """See one raster as a stack, so that bands can be computed from its own.
+
+    Raises:
+        SettingError: If it lies on the network.
+    """
+    if isinstance(scene.path, Remote):
+        msg = f"Computed bands must come from a file on this machine, got {scene.path}. Download it."
+        raise SettingError(msg)
     largest = 255.0 if scene.dtype == np.uint8 else None
     product = Product(scene.path.stem, scene.path, scene.bands, numbers=tuple(scene.indexes), largest=largest)
     return Stack(scene.path.stem, (product,))
@@ -89,6 +99,7 @@ class StackScene:
     Args:
         stack: The description.
         bands: Bands by number from 1 or by name, computed ones among them; by default those of all products.
+        verify: Whether to look at checksums, see `satmask.scene.Scene`.
 
     Attributes:
         stack: The description.
@@ -102,8 +113,8 @@ class StackScene:
         SettingError: If an index needs reflectance and a product doesn't say how to get it.
     """
 
-    def __init__(self, stack: Stack, *, bands: Sequence[int | str] | None = None) -> None:
-        self.stack = stack
+    def __init__(self, stack: Stack, *, bands: Sequence[int | str] | None = None, verify: bool = False) -> None:
+        self.stack, self._verify = stack, verify
         self.bands = tuple(split_bands(stack, bands))
         self.indexes: tuple[int | str, ...] = self.bands
         self._lock = threading.Lock()
@@ -126,7 +137,7 @@ class StackScene:
             places = tuple(place for place, name in enumerate(product.names) if name in needed)
             if places:
                 chosen = tuple(product.numbers[place] for place in places)
-                scene = Scene(product.path, bands=chosen)
+                scene = Scene(product.path, bands=chosen, verify=self._verify)
                 # Put away before it is placed, so that it is closed whatever happens.
                 names = tuple(product.names[place] for place in places)
                 self._sources[product.name] = source = Source(product, scene, names)
@@ -168,6 +179,26 @@ class StackScene:
         if colour:
             known |= {f"{SHARP}{band}": known[name] for band, name in zip(colour.bands, colour.names, strict=True)}
         return tuple(known.get(name) for name in self.bands)
+
+    @property
+    def scaling(self) -> tuple[tuple[float, float], ...]:
+        """Scale and offset of each band by its file's tags; 1 and 0 for what is computed."""
+        known = {
+            name: pair
+            for source in self._sources.values()
+            for name, pair in zip(source.names, source.scene.scaling, strict=True)
+        }
+        return tuple(known.get(name, (1.0, 0.0)) for name in self.bands)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Those of the files that are read."""
+        return tuple(doubt for source in self._sources.values() for doubt in source.scene.doubts)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Nothing was done to the pixels but what the description says."""
+        return {}
 
     @cached_property
     def grid(self) -> Grid:
