@@ -25,12 +25,13 @@ imagery checksums raster_bands soundness
 vrt
 opening
 scene
-mirroring stack
+mirroring stack altered
 rasters
 masks
 labels polygons
 polygon_writer
 attributes
+shaping
 features
 datasets
 scoring
