@@ -304,41 +304,12 @@ def choose_objects(mask: np.ndarray, smallest_px: float, shape: Shape | None = N
     import cv2
 
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    left, top, width, height, pixels = stats.T.astype(np.int64)
-    keep = passes((left, top, width, height), pixels, mask.shape[:2], smallest_px, shape)
-    keep[0] = False
-    return np.asarray(keep[labels])
-
-
-def passes(
-    boxes: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    pixels: np.ndarray,
-    image: tuple[int, int],
-    smallest_px: float,
-    shape: Shape | None,
-) -> np.ndarray:
-    """Say which groups of pixels are large enough and look right.
-
-    Args:
-        boxes: Left, top, width and height of each group's bounding box, in pixels, int64, `(groups,)`.
-        pixels: Pixels of each, int64, `(groups,)`.
-        image: `(height, width)` of the image.
-        smallest_px: Pixels from which a group is kept.
-        shape: What a group must look like.
-
-    Returns:
-        bool, `(groups,)`.
-    """
-    left, top, width, height = boxes
+    pixels = stats[:, cv2.CC_STAT_AREA]
     keep = pixels >= smallest_px
     if shape is not None:
-        at_edge = (left == 0) | (top == 0) | (left + width == image[1]) | (top + height == image[0])
-        looks = np.zeros(len(keep), bool)
-        looks |= False if shape.large_px is None else pixels >= shape.large_px
-        looks |= False if shape.slender is None else width**2 + height**2 >= shape.slender * pixels
-        looks |= False if shape.edge_px is None else at_edge & (pixels >= shape.edge_px)
-        keep &= looks
-    return keep
+        keep &= looks_right(pixels, stats[:, :4], shape, mask.shape)
+    keep[0] = False
+    return np.asarray(keep[labels])
 
 
 def looks_right(pixels: np.ndarray, boxes: np.ndarray, shape: Shape, image: tuple[int, ...]) -> np.ndarray:
