@@ -16,13 +16,14 @@ from rasterio.errors import RasterioError
 from satmask.errors import SceneError
 from satmask.legend import Legend
 from satmask.scene import Imagery, Scene
+from satmask.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from satmask.windows import Window
-
 BLOCK = 512  # side of the blocks in the file, in pixels
+# Drafts have flat blocks: where a wide scene is read strip by strip, no block is read twice.
+DRAFT_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,16 @@ class RasterWriter:
         path: The GeoTIFF to write.
         scene: Gives the grid, or the control points.
         kind: What it holds.
+        verify: Read the finished file and compare it with what was written, before it gets its name: GDAL doesn't always
+            say that a disk was full. Each pixel must then be written exactly once.
 
     Raises:
         SceneError: If the file can't be written.
     """
 
-    def __init__(self, path: Path, scene: Imagery, kind: RasterKind) -> None:
+    def __init__(self, path: Path, scene: Imagery, kind: RasterKind, *, verify: bool = False) -> None:
         self.path, self.kind = path, kind
+        self._verify, self._sum, self._shape = verify, 0, scene.shape
         self.draft = path.with_name(f".{path.name}.draft.tif")
         self._whole = path.with_name(f".{path.name}.part.tif")
         grid = scene.grid
@@ -114,7 +118,7 @@ class RasterWriter:
                 transform=grid.transform if placed else None,
                 tiled=True,
                 blockxsize=BLOCK,
-                blockysize=BLOCK,
+                blockysize=DRAFT_ROWS,
                 interleave="band",
                 bigtiff="IF_SAFER",
                 sparse_ok=True,
@@ -147,34 +151,22 @@ class RasterWriter:
     def write(self, values: np.ndarray, window: Window) -> None:
         """Write a window of `(height, width)` or `(height, width, bands)`."""
         values = np.moveaxis(values, -1, 0) if values.ndim == 3 else values[None]
-        place = rasterio.windows.Window(window.column, window.row, window.width, window.height)
+        values = values.astype(self.kind.dtype, copy=False)
+        if self._verify:
+            self._sum += _sum_bits(values)
         try:
-            self._file.write(values.astype(self.kind.dtype, copy=False), window=place)
+            self._file.write(values, window=_place(window))
         except RasterioError as error:
             raise self._failure(error) from error
 
-    def read(self) -> np.ndarray:
-        """Read back everything written so far, `(bands, height, width)`."""
-        self._file.close()
-        with rasterio.open(self.draft) as file:
-            return np.asarray(file.read())
-
-    def read_bands(self) -> Iterator[np.ndarray]:
-        """Read back everything written so far, one band `(height, width)` after the other."""
-        self._file.close()
-        with rasterio.open(self.draft) as file:
-            for index in file.indexes:
-                yield np.asarray(file.read(index))
-
     @contextlib.contextmanager
-    def reader(self) -> Iterator[Callable[[Window], np.ndarray]]:
-        """Read back windows of everything written so far, `(height, width, bands)`."""
+    def reader(self) -> Iterator[Callable[..., np.ndarray]]:
+        """Read back windows of everything written so far, `(height, width, bands)`: all bands, or those numbered from 1."""
         self._file.close()
         with rasterio.open(self.draft) as file:
 
-            def read(window: Window) -> np.ndarray:
-                place = rasterio.windows.Window(window.column, window.row, window.width, window.height)
-                return np.moveaxis(file.read(window=place), 0, -1)
+            def read(window: Window, bands: Sequence[int] | None = None) -> np.ndarray:
+                return np.moveaxis(file.read(bands, window=_place(window)), 0, -1)
 
             yield read
 
@@ -196,10 +188,39 @@ class RasterWriter:
                 BIGTIFF="IF_SAFER",
                 NUM_THREADS="ALL_CPUS",
             )
-            self._whole.replace(self.path)
+            same = not self._verify or self._read_sum() == self._sum % (1 << 64)
         except (RasterioError, OSError) as error:
             raise self._failure(error) from error
+        if not same:
+            raise self._failure(OSError("other pixels than were written"))
+        self._whole.replace(self.path)
         return self.path
 
+    def _read_sum(self) -> int:
+        """Read the finished file once, row of blocks by row of blocks."""
+        total, (height, width) = 0, self._shape
+        with rasterio.open(self._whole) as file:
+            for row in range(0, height, BLOCK):
+                for column in range(0, width, 8 * BLOCK):
+                    place = Window(row, column, min(BLOCK, height - row), min(8 * BLOCK, width - column))
+                    total += _sum_bits(file.read(window=_place(place)))
+        return total % (1 << 64)
+
     def _failure(self, error: BaseException) -> SceneError:
-        return SceneError(f"Raster must be written whole, got {str(error).splitlines()[0]!r:.200} for {self.path}.")
+        reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+        return SceneError(
+            f"Raster must be written whole, got {reason!r:.200} for {self.path}. Is there room on the disk?"
+        )
+
+
+def _place(window: Window) -> rasterio.windows.Window:
+    return rasterio.windows.Window(window.column, window.row, window.width, window.height)
+
+
+def _sum_bits(values: np.ndarray) -> int:
+    """Add up pixels as whole numbers, in any order; all NaN count alike."""
+    values = np.ascontiguousarray(values)
+    bits = values.view(f"u{values.dtype.itemsize}")
+    if values.dtype.kind == "f":
+        bits = np.where(np.isnan(values), bits.dtype.type(0), bits)
+    return int(bits.sum(dtype=np.uint64))

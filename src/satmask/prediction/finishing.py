@@ -1,0 +1,236 @@
+"""Finishing: what a network said about a scene becomes the files that a GIS opens, piece by piece.
+
+Pieces come in row order, from the network or from a store. No step holds a whole scene in memory: rasters are written to
+drafts on disk, objects are found and polygons traced strip by strip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyogrio
+
+from satmask import __version__
+from satmask.decisions import merge
+from satmask.masks import flatten
+from satmask.polygon_writer import PolygonWriter, stream_polygons
+from satmask.prediction.pieces import decide
+from satmask.rasters import RasterKind, RasterWriter, legend_tags
+from satmask.strips import STRIP_PX, Decided, rules_of
+from satmask.windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    import geopandas
+
+    from satmask.decisions import Decision
+    from satmask.legend import Legend
+    from satmask.prediction.pieces import Piece
+    from satmask.scene import Imagery
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One raster of the outputs that follows from each pixel's probabilities alone.
+
+    Attributes:
+        name: What its file is called after the scene: `<scene>.<name>.tif`.
+        kind: What the raster holds.
+        values: Turns probabilities of a window, `(height, width, classes)`, NaN where unknown, into the raster's values,
+            `(height, width)` or `(height, width, bands)`.
+    """
+
+    name: str
+    kind: RasterKind
+    values: Callable[[np.ndarray], np.ndarray]
+
+
+def probability_layer(decision: Decision) -> Layer:
+    """One band a class, as the network says; NaN where unknown."""
+    names = [f"{entry.name} probability" for entry in decision.legend]
+    kind = RasterKind(np.dtype(np.float32), names, math.nan, tags=tags_of(decision))
+    return Layer("probabilities", kind, lambda probabilities: probabilities)
+
+
+def class_kind(decision: Decision) -> RasterKind:
+    """One band of class ids with a colour table."""
+    legend = decision.legend
+    colours = legend.colour_table() if legend.dtype == np.uint8 else None
+    return RasterKind(legend.dtype, ("class",), legend.nodata, colours, "mode", tags_of(decision))
+
+
+def tags_of(decision: Decision) -> dict[str, str]:
+    """What rasters say of their classes and how these were decided."""
+    told = {} if decision.legend.exclusive else decision.tags()
+    return {**legend_tags(decision.legend, decision.thresholds), **told, "SOFTWARE": f"satmask {__version__}"}
+
+
+class Drafts:
+    """The outputs of a scene while they are made, in a folder of their own; leaving the `with` block closes them.
+
+    Args:
+        folder: Where drafts and finished files lie, until `finish` is done and somebody moves them.
+        stem: What the files are called after.
+        scene: The scene.
+        decision: How probabilities become classes.
+        extra: Layers besides classes and probabilities.
+        probabilities: Whether to keep these.
+        polygons: Whether to write polygons.
+
+    Raises:
+        SceneError: If something can't be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        scene: Imagery,
+        decision: Decision,
+        *,
+        extra: Sequence[Layer] = (),
+        probabilities: bool = True,
+        polygons: bool = True,
+    ) -> None:
+        self._scene, self._decision, self._polygons = scene, decision, folder / f"{stem}.gpkg" if polygons else None
+        self._open = contextlib.ExitStack()
+
+        def begin(name: str, kind: RasterKind) -> RasterWriter:
+            return self._open.enter_context(RasterWriter(folder / f"{stem}.{name}.tif", scene, kind, verify=True))
+
+        with contextlib.ExitStack() as undo:
+            undo.push(self._open)
+            said = probability_layer(decision)
+            self._said = begin(said.name, said.kind)
+            self._classes = begin("classes", class_kind(decision))
+            self._extra = [(layer, begin(layer.name, layer.kind)) for layer in extra]
+            self._masks = begin("masks", _mask_kind(decision.legend)) if self._needs_masks else None
+            undo.pop_all()
+        kept = [("probabilities", self._said)] if probabilities else []
+        self._kept = {"classes": self._classes, **dict(kept), **{layer.name: file for layer, file in self._extra}}
+
+    @property
+    def _whole(self) -> bool:
+        """Whether objects have to be known in full before pixels are decided."""
+        return not (self._decision.local or self._decision.legend.exclusive)
+
+    @property
+    def _needs_masks(self) -> bool:
+        """Whether masks of overlapping classes are needed one by one."""
+        several = not self._decision.legend.exclusive and len(self._decision.legend) > 1
+        return several and (self._polygons is not None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._open.__exit__(*details)  # type: ignore[arg-type]  # what Python hands over
+
+    def take(self, piece: Piece) -> None:
+        """Add what the network says about a part of the scene; each pixel once, in row order of the parts."""
+        core = piece.tile.core
+        self._said.write(piece.probabilities, core)
+        for layer, file in self._extra:
+            file.write(layer.values(piece.probabilities), core)
+        if self._whole:
+            return
+        decision, probabilities = self._decision, piece.probabilities
+        if not (decision.merges or self._masks):
+            self._classes.write(decide(probabilities, decision.legend, decision.thresholds), core)
+            return
+        reached = probabilities >= np.asarray(decision.thresholds, np.float32)
+        self._paint(merge(reached, decision.legend, decision.merges), np.isnan(probabilities[..., 0]), core)
+
+    def finish(self) -> tuple[dict[str, Path], int]:
+        """Make whole files of the drafts.
+
+        Returns:
+            Files by name: "classes", "probabilities" if kept, those of extra layers, and "polygons" if there are; and the
+            number of polygons.
+        """
+        if self._whole:
+            self._decide_whole()
+        writer = self._open.enter_context(PolygonWriter(self._polygons, layer="polygons")) if self._polygons else None
+        frames = self._frames() if writer else iter(())
+        # Compression takes one core a raster, and goes on while polygons are traced and written.
+        with _timeless(), ThreadPoolExecutor(2) as pool:
+            finished = {name: pool.submit(file.finish) for name, file in self._kept.items()}
+            for frame in frames:
+                writer.write(frame)  # type: ignore[union-attr]  # no writer, no frames
+            files = {name: future.result() for name, future in finished.items()}
+            if writer:
+                files["polygons"] = writer.finish()
+        return files, writer.rows if writer else 0
+
+    def _paint(self, masks: np.ndarray, unknown: np.ndarray, window: Window) -> None:
+        legend = self._decision.legend
+        painted = np.where(unknown, np.asarray(legend.nodata, legend.dtype), flatten(masks, legend))
+        self._classes.write(painted, window)
+        if self._masks:
+            self._masks.write(masks.astype(np.uint8), window)
+
+    def _decide_whole(self) -> None:
+        """Decide, now that objects are known in full."""
+        decision, (height, width), gsd_m = self._decision, self._scene.shape, self._scene.grid.gsd_m
+        limits, rows = np.asarray(decision.thresholds, np.float32), max(STRIP_PX // (width * len(decision.legend)), 1)
+        with self._said.reader() as read:
+            decided = Decided(
+                lambda window: read(window) >= limits,
+                (height, width),
+                decision.legend,
+                rules_of(decision, gsd_m=gsd_m),
+                gsd_m=gsd_m,
+                merges=decision.merges,
+                rows=rows,
+            )
+            for row in range(0, height, rows):
+                strip = Window(row, 0, min(rows, height - row), width)
+                self._paint(decided.read(strip), np.isnan(read(strip, [1])[..., 0]), strip)
+
+    def _frames(self) -> Iterator[geopandas.GeoDataFrame]:
+        """Polygons of the drafts; these are opened at once, before anybody compresses them."""
+        decision, grid = self._decision, self._scene.grid
+        said = self._open.enter_context(self._said.reader())
+        if self._masks:
+            masks = self._open.enter_context(self._masks.reader())
+            return self._frames_by_class(masks, said)
+        classes = self._open.enter_context(self._classes.reader())
+        frames = stream_polygons(lambda window: (classes(window)[..., 0], said(window)), grid, decision.legend)
+        if not decision.legend.exclusive:
+            return frames
+        smallest = dict(zip(decision.legend.ids, decision.smallest_px(grid.gsd_m), strict=True))
+        return (frame[frame["area_px"] >= frame["class_id"].map(smallest)] for frame in frames)
+
+    def _frames_by_class(self, masks: Callable[..., Any], said: Callable[..., Any]) -> Iterator[geopandas.GeoDataFrame]:
+        """Polygons of classes that overlap, one class after the other."""
+        legend = self._decision.legend
+        for number, (id_, name) in enumerate(zip(legend.ids, legend.names, strict=True), start=1):
+
+            def read(window: Window, *, number: int = number, id_: int = id_) -> tuple[np.ndarray, np.ndarray]:
+                drawn = masks(window, [number])[..., 0] * np.asarray(id_, legend.dtype)
+                return drawn, said(window, [number])
+
+            yield from stream_polygons(read, self._scene.grid, legend.subset([name]))
+
+
+@contextlib.contextmanager
+def _timeless() -> Iterator[None]:
+    """Let GeoPackages say a fixed date: the same scene then gives the same bytes, whenever its polygons are written."""
+    key = "OGR_CURRENT_DATE"
+    before = pyogrio.get_gdal_config_option(key)
+    pyogrio.set_gdal_config_options({key: "1970-01-01T00:00:00.000Z"})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({key: before})
+
+
+def _mask_kind(legend: Legend) -> RasterKind:
+    return RasterKind(np.dtype(np.uint8), legend.names, 0)

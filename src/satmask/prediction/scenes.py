@@ -1,0 +1,221 @@
+"""Scenes predicted and written, one or many; a run that ended too soon goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rasterio
+
+from satmask.addresses import as_address
+from satmask.errors import SatmaskError, SettingError
+from satmask.fitting import open_for
+from satmask.prediction.claim import Claim
+from satmask.prediction.finishing import Drafts
+from satmask.prediction.job import Work
+from satmask.prediction.resuming import prepare
+from satmask.prediction.tiling import LARGEST
+from satmask.prediction.walking import Seeing, ahead
+from satmask.scene_lists import stem_of
+from satmask.stack import Stack, open_imagery
+from satmask.symmetry import ways
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from satmask.decisions import Decision
+    from satmask.engines import Engine
+    from satmask.scene import Imagery
+    from satmask.scene_lists import SceneSource
+    from satmask.symmetry import Mean, Symmetries
+
+# What GDAL keeps of rasters being read and written; it would take a twentieth of the machine's memory.
+CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files written for a scene.
+
+    Attributes:
+        classes: One band of class ids with a colour table, or None.
+        probabilities: One band a class, or None.
+        polygons: GeoPackage, or None.
+        objects: Number of polygons.
+    """
+
+    classes: Path
+    probabilities: Path | None
+    polygons: Path | None
+    objects: int
+
+
+def predict_scene(
+    engine: Engine,
+    image: str | SceneSource,
+    out: str | Path,
+    *,
+    bands: Sequence[int | str] | None = None,
+    size: int | None = None,
+    largest: int | None = None,
+    symmetries: Symmetries = "none",
+    mean: Mean = "geometric",
+    thresholds: Sequence[float] | None = None,
+    decision: Decision | None = None,
+    probabilities: bool = True,
+    polygons: bool | None = None,
+    restart: bool = False,
+    progress: Callable[[float], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Outputs:
+    """Predict one scene and write what a GIS opens.
+
+    What is known so far lies in a hidden folder beside the outputs. If this is stopped, killed or fails, the same call goes
+    on from there, and ends with the same bytes. Files get their names when they are whole. Memory doesn't grow with the
+    scene.
+
+    Args:
+        engine: The network.
+        image: The scene: a raster, an address, a stack file or a stack.
+        out: Folder for `<scene>.classes.tif`, `<scene>.probabilities.tif` and `<scene>.gpkg`.
+        bands: Bands by number from 1 or by name, in the model's order.
+        size: Side of a window at most, in pixels.
+        largest: The same, where it is chosen for memory's sake; a scene that was begun goes on with its windows.
+        symmetries: Ways in which the network sees the scene, see `walk`.
+        mean: How what it says is joined.
+        thresholds: One for each class, or one for all; those of the decision by default.
+        decision: How probabilities become classes; as the model file says by default.
+        probabilities: Whether to keep them.
+        polygons: Whether to write polygons; by default where the scene has a CRS.
+        restart: Throw away what is known of the scene from an earlier run.
+        progress: Called with the megapixels of each piece.
+        tell: Called with notes: that work goes on, that something was damaged, what is kept.
+
+    Returns:
+        What was written.
+
+    Raises:
+        SceneError: If the scene can't be read, the outputs can't be written, another run is writing them, or what was
+            begun is of another model, scene or settings.
+        ModelError: If the scene doesn't fit the model.
+    """
+    out, stem, seeing = Path(out), stem_of(image), Seeing(symmetries, mean)
+    decision = (decision or engine.info.decision).with_thresholds(thresholds)
+    ways(symmetries)  # refuses others
+    out.mkdir(parents=True, exist_ok=True)
+    with open_for(engine.info, image, bands=bands) as scene, Claim(out, stem) as claim:
+        if restart:
+            claim.clear()
+        wanted = scene.grid.crs is not None if polygons is None else polygons
+        with _kept(claim, scene, tell) as holder:
+            limits = {"size": size, "largest": largest}
+            tiling, store = prepare(claim, engine, image, scene, seeing=seeing, tell=tell, **limits)
+            work = Work(engine, scene, tiling, seeing=seeing, store=store, tell=tell)
+            holder.append(work)
+            made, objects = _make(
+                work, claim.folder, stem, decision, progress, probabilities=probabilities, polygons=wanted
+            )
+            files = {name: _publish(path, out / path.name, sure=store is not None) for name, path in made.items()}
+        claim.remove()
+    return Outputs(files["classes"], files.get("probabilities"), files.get("polygons"), objects)
+
+
+def _make(
+    work: Work, folder: Path, stem: str, decision: Decision, progress: Callable[[float], None], **wanted: Any
+) -> tuple[dict[str, Path], int]:
+    """Make all outputs in the job's folder; what an earlier run left of them is made again."""
+    drafts = folder / "drafts"
+    _remove(drafts)
+    drafts.mkdir()
+    # A tile or two need no bound; entering and leaving would only disturb other threads.
+    bounded = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES) if len(work.tiling) > 1 else contextlib.nullcontext()
+    with bounded, Drafts(drafts, stem, work.scene, decision, **wanted) as made:
+        for piece in work.pieces():
+            made.take(piece)
+            core = piece.tile.core
+            progress(core.height * core.width / 1e6)
+        return made.finish()
+
+
+def _publish(path: Path, target: Path, *, sure: bool) -> Path:
+    """Give a finished file its name; on the disk for sure, where what it was made of is about to go."""
+    if sure:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    path.replace(target)
+    return target
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _kept(claim: Claim, scene: Imagery, tell: Callable[[str], None]) -> Iterator[list[Work]]:
+    """Say what is kept if the block ends too soon; where nothing is, leave nothing behind."""
+    holder: list[Work] = []
+    begun = (claim.folder / "manifest.json").exists()
+    try:
+        yield holder
+    except BaseException as error:
+        _remove(claim.folder / "drafts")
+        store = holder[0].store if holder else None
+        count = store.count() if store is not None else 0
+        if not count:
+            if holder or not begun:
+                claim.remove()
+            raise
+        line = (
+            f"{count} of {len(holder[0].tiling)} windows of {scene.name} are kept; the same command goes on from there."
+        )
+        if isinstance(error, SatmaskError) and not isinstance(error, SettingError):
+            msg = f"{error} {line}"
+            raise type(error)(msg) from error
+        tell(line)
+        raise
+
+
+def predict_scenes(
+    engine: Engine, images: Sequence[str | SceneSource], out: str | Path, **settings: Any
+) -> Iterator[tuple[SceneSource, Outputs | SatmaskError | OSError]]:
+    """Predict scene after scene; one that can't be predicted doesn't stop the others.
+
+    A large scene keeps all workers busy by itself. Tiles that fit a window are predicted side by side.
+
+    Args:
+        engine: The network.
+        images: The scenes; their names without suffix must differ.
+        out: See `predict_scene`.
+        **settings: Other settings of `predict_scene`.
+
+    Yields:
+        Each scene, in order, with what was written or why it failed.
+
+    Raises:
+        SettingError: If a setting is wrong, which it would be for every scene.
+    """
+
+    def attempt(image: SceneSource) -> tuple[SceneSource, Outputs | SatmaskError | OSError]:
+        try:
+            return image, predict_scene(engine, image, out, **settings)
+        except SettingError:
+            raise
+        except (SatmaskError, OSError) as error:
+            return image, error
+
+    files = [image if isinstance(image, Stack) else as_address(image) for image in images]
+    yield from ahead(attempt, files, workers=engine.workers if all(map(_is_small, files)) else 1)
+
+
+def _is_small(image: SceneSource) -> bool:
+    """Whether a scene fits one window; what can't be opened fails soon enough."""
+    try:
+        with open_imagery(image) as scene:
+            return bool(max(scene.shape) <= LARGEST // 2)
+    except SatmaskError:
+        return True

@@ -1,0 +1,178 @@
+"""Tilings: which windows of a scene a network is run on, chosen so that it computes least."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from satmask.mirroring import unframe
+from satmask.windows import Tile, Window, cover, round_up
+
+if TYPE_CHECKING:
+    from satmask.model_file import ModelInfo
+
+# Windows are no larger than this, for memory's sake, unless the halo asks for more: a window of six halos computes
+# 2.25 times what it keeps, one of four halos four times.
+LARGEST = 1280
+HALOS = 6
+# Of the side of a window, what those of a network that isn't local share with each neighbour.
+OVERLAP = 1 / 4
+
+
+@dataclass(frozen=True)
+class Step:
+    """One window of a scene.
+
+    Attributes:
+        number: Its place in row order, from 0.
+        tile: What is read and what is kept, counted from the scene's corner.
+        seen: The same counted from the corner of what the network sees, see `frame`.
+    """
+
+    number: int
+    tile: Tile
+    seen: Tile
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """All windows of a scene, in row order; a grid of rows and columns.
+
+    Attributes:
+        shape: `(height, width)` of the scene.
+        steps: The windows.
+        halo: Context that is read around each and thrown away, in pixels; 0 where windows are blended.
+        blended: Whether windows overlap and are blended, for a network that isn't local.
+    """
+
+    shape: tuple[int, int]
+    steps: tuple[Step, ...]
+    halo: int
+    blended: bool = False
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.steps)
+
+    @cached_property
+    def columns(self) -> int:
+        """Windows in a row."""
+        first = self.steps[0].tile.read.row
+        return sum(step.tile.read.row == first for step in self.steps)
+
+    @property
+    def rows(self) -> int:
+        """Windows in a column."""
+        return len(self.steps) // self.columns
+
+    @property
+    def side(self) -> tuple[int, int]:
+        """`(height, width)` of what the network sees at a time; all windows are alike."""
+        read = self.steps[0].tile.read
+        return read.height, read.width
+
+    @property
+    def largest_core(self) -> tuple[int, int]:
+        """Largest `(height, width)` of what is kept of a window."""
+        cores = [step.tile.core for step in self.steps]
+        return max(core.height for core in cores), max(core.width for core in cores)
+
+    @property
+    def cost(self) -> float:
+        """Pixels that the network computes for each pixel of the scene."""
+        height, width = self.side
+        return len(self) * height * width / (self.shape[0] * self.shape[1])
+
+    def near(self, window: Window) -> list[Step]:
+        """Windows of which something is kept of a part of the scene."""
+        return [step for step in self.steps if step.tile.core.shared_with(window)]
+
+
+def lay_out(info: ModelInfo, shape: tuple[int, int], *, size: int | None = None, workers: int = 1) -> Tiling:
+    """Cut a scene into the windows that a network is run on.
+
+    Args:
+        info: What the model file says.
+        shape: `(height, width)` of the scene.
+        size: Side of a window at most, in pixels, a multiple of the stride; chosen by `choose_window` by default.
+        workers: Windows that are run at the same time.
+
+    Returns:
+        The windows: with a halo and exact for a network that is local, overlapping and to be blended otherwise.
+
+    Raises:
+        SettingError: If the size breaks the rules of `satmask.windows.cover`.
+    """
+    size = size or choose_window(info, shape, workers=workers)
+    framed, whole = frame(shape, info), Window(0, 0, *shape)
+    halo = info.halo if info.local else _shared(size, info.stride) // 2
+    tiles = cover(*framed, size=size, halo=halo, stride=info.stride)
+    if not info.local:
+        tiles = [Tile(tile.read, tile.read.clip(*framed)) for tile in tiles]
+    pairs = [(unframe(tile, info.margin, shape), tile) for tile in tiles]
+    kept = [pair for pair in pairs if pair[0].core.shared_with(whole)]
+    steps = tuple(Step(number, tile, seen) for number, (tile, seen) in enumerate(kept))
+    return Tiling(shape, steps, info.halo if info.local else 0, blended=not info.local and len(steps) > 1)
+
+
+def frame(shape: tuple[int, int], info: ModelInfo) -> tuple[int, int]:
+    """Sides of what the network sees of a scene: the scene, and what is mirrored around it."""
+    return shape[0] + 2 * info.margin, shape[1] + 2 * info.margin
+
+
+def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, largest: int | None = None) -> int:
+    """Choose the largest side of a scene's windows so that the network computes least, halos included.
+
+    Small windows repeat more halo, large ones take more memory, and with several workers as many windows as make whole
+    rounds are best: a scene that would fit one window is cut in two for two workers where that pays.
+
+    Args:
+        info: Gives halo and stride.
+        shape: `(height, width)` of the scene.
+        workers: Windows that are run at the same time.
+        largest: Side that windows mustn't exceed, however large the halo; see `satmask.prediction.planning`.
+
+    Returns:
+        A size for `satmask.windows.cover`: at most `LARGEST`, or `HALOS` halos where that is more.
+    """
+    stride, (height, width) = info.stride, frame(shape, info)
+    if not info.local:
+        # Each window is seen differently, so there is nothing to gain by cutting what could be seen at once.
+        return min(round_up(max(height, width), stride), max((largest or LARGEST) // stride, 1) * stride)
+    margin = round_up(info.halo, stride)
+    least = 2 * margin + stride
+    limit = min(max(LARGEST, HALOS * margin), max(height, width, least))
+    limit = max(min(limit, largest or limit), least)
+    sizes = np.arange(least, round_up(limit, stride) + 1, stride)
+    if largest is not None:
+        sizes = sizes[sizes <= max(largest, least)]
+    (tall, rows), (wide, columns) = (_cut(side, sizes, margin, stride) for side in (height, width))
+    windows = rows * columns
+    rounds = -(-windows // workers)
+    return int(sizes[np.lexsort((windows, rounds * tall * wide))[0]])
+
+
+def least_window(info: ModelInfo) -> int:
+    """Smallest side of a window that keeps anything."""
+    return 2 * round_up(info.halo, info.stride) + info.stride if info.local else info.stride
+
+
+def _shared(size: int, stride: int) -> int:
+    """What neighbouring windows share where they are blended, in pixels; twice a multiple of the stride."""
+    return 2 * max(int(size * OVERLAP / 2 / stride), 1) * stride if size >= 3 * stride else 0
+
+
+def _cut(length: int, sizes: np.ndarray, margin: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Side and number of windows along an axis as `satmask.windows.cover` makes them, for many sizes at once."""
+    padded = round_up(length, stride)
+    step = np.maximum(sizes - 2 * margin, 1)
+    count = np.maximum(1 + -(-(padded - sizes) // step), 1)
+    share = -(-(padded + 2 * margin * (count - 1)) // count)
+    side = -(-share // stride) * stride
+    side = np.where(sizes >= padded, padded, side)
+    inner = np.maximum(side - 2 * margin, 1)
+    # Rounding up can leave the last windows nothing to do.
+    return side, np.where(side >= padded, 1, 1 + -(-(padded - side) // inner))
