@@ -111,14 +111,27 @@ def clean_classes(
             at = legend.channel(id_)
             result[..., at] = clean(classes[..., at], rule, gsd_m=gsd_m)
         return result
-    known = np.isin(classes, (*legend.ids, 0))
-    lost = np.zeros(classes.shape, bool)
-    earlier = (classes == 0) & known
-    for id_ in legend.ids:
+    kept = [clean(classes == id_, rules.get(id_, Cleaning()), gsd_m=gsd_m) for id_ in legend.ids]
+    return compose(classes, np.stack(kept, axis=-1), legend)
+
+
+def compose(classes: np.ndarray, kept: np.ndarray, legend: Legend) -> np.ndarray:
+    """Make class ids of cleaned masks, see `clean_classes`.
+
+    Args:
+        classes: Class ids as they were, `(height, width)`.
+        kept: What cleaning made of each class's mask, bool, `(height, width, classes)`.
+        legend: The classes.
+
+    Returns:
+        A new array of ids. But for classes that exclude each other, a pixel depends on nothing else.
+    """
+    result, lost = np.array(classes), np.zeros(classes.shape, bool)
+    earlier = classes == 0
+    for channel, id_ in enumerate(legend.ids):
         mask = classes == id_
-        kept = clean(mask, rules.get(id_, Cleaning()), gsd_m=gsd_m)
-        lost |= mask & ~kept
-        gained = kept & ~mask & earlier
+        lost |= mask & ~kept[..., channel]
+        gained = kept[..., channel] & ~mask & earlier
         result[gained], lost[gained] = id_, False
         earlier |= mask
     result[lost] = 0

@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import geopandas
 import numpy as np
 import pandas as pd
 import shapely
 
-from satmask.attributes import ground_plane, measure_regions, orientations, true_perimeters
-from satmask.cleaning import Cleaning, clean_classes
+from satmask.attributes import ground_plane, orientations, true_perimeters
+from satmask.cleaning import Cleaning, clean_classes, compose
 from satmask.errors import SettingError
 from satmask.grid import Grid
 from satmask.legend import Legend
-from satmask.masks import outlines, rasterise
-from satmask.polygons import place, true_areas
-from satmask.regularisation import regularise
-from satmask.separation import separate
-from satmask.simplification import simplify
+from satmask.masks import rasterise
+from satmask.polygons import channel_labels, own_probabilities, place, true_areas
+from satmask.refinements import Refinement
+from satmask.shaping import Objects, Shaper, Shaping
+from satmask.strips import STRIP_PX, Decided, Rule
+from satmask.vectorise import Tracer
+from satmask.windows import Window
 
-# How far walls may lie from an outline's corners, in pixels: a staircase of pixels strays by less.
-TOLERANCE_PX = 1.5
+__all__ = ["Features", "Shaping", "Step", "Steps", "find_features", "stream_features"]
 
-
-@dataclass(frozen=True)
-class Shaping:
-    """What is done to classes and their outlines, in this order; nothing by default.
-
-    Attributes:
-        cleaning: What is too small to be true; for all classes, or for some by id.
-        separate_by: What parts objects that touch: the "distance" from their edge, or the "probability".
-        separate_depth: How far that has to fall between two objects: in metres, or as a probability; 0 parts nothing.
-        simplify_m: Tolerance of `simplification.simplify`, in metres.
-        square: Whether outlines get right angles where the mask supports them.
-        min_iou: Least IoU of a squared outline with the object's mask.
-
-    Raises:
-        SettingError: If a number is out of range.
-    """
-
-    cleaning: Cleaning | Mapping[int, Cleaning] = field(default_factory=Cleaning)
-    separate_by: Literal["distance", "probability"] = "distance"
-    separate_depth: float = 0.0
-    simplify_m: float = 0.0
-    square: bool = False
-    min_iou: float = 0.85
-
-    def __post_init__(self) -> None:
-        """Hold the rules of the docstring."""
-        for name, most in (("separate_depth", np.inf), ("simplify_m", np.inf), ("min_iou", 1.0)):
-            value = getattr(self, name)
-            if not 0 <= value <= most:
-                msg = f"Shaping must have {name} from 0 to {most:g}, got {value}."
-                raise SettingError(msg)
+# Classes of a window, and probabilities or None; see `find_features` for what they may be.
+Read = Callable[[Window], "tuple[np.ndarray, np.ndarray | None]"]
 
 
 @dataclass(frozen=True)
@@ -96,13 +69,56 @@ class Features:
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """Objects that don't overlap: their regions, and the channel of each; polygons in pixels."""
+class Steps:
+    """Adds up what each step makes of features while they come.
 
-    labels: np.ndarray
-    channels: np.ndarray
-    polygons: np.ndarray
+    Args:
+        drawing: Whether anything is added up: everything is drawn again for it.
+
+    Example:
+        >>> steps, mask = Steps(drawing=True), np.eye(2, dtype=np.uint8)
+        >>> frames = stream_features(lambda at: (mask[at.slices], None), Grid(2, 2), Legend.of(["house"]), steps=steps)
+        >>> sum(map(len, frames)), [step.to_dict() for step in steps.told()]
+        (2, [{'name': 'traced', 'polygons': 2, 'vertices': 8, 'iou': 1.0}])
+    """
+
+    def __init__(self, *, drawing: bool = False) -> None:
+        self.drawing = drawing
+        self._counts: dict[str, list[int]] = {}
+        self._given = 0
+        self._names = ["traced"]
+
+    def told(self) -> tuple[Step, ...]:
+        """The steps that were taken; complete when all features have come."""
+        told = []
+        for name in self._names:
+            polygons, vertices, both, drawn = self._counts.get(name, [0, 0, 0, 0])
+            union = self._given + drawn - both
+            told.append(Step(name, polygons, vertices, both / union if union else 1.0))
+        return tuple(told)
+
+    def take(self, shaping: Shaping) -> None:
+        """Name the steps, in their order."""
+        taken = {
+            "cleaned": shaping.cleans, "separated": shaping.parts, "simplified": shaping.simplify_m, "squared": shaping.square,
+        }  # fmt: skip
+        self._names = ["traced", *(name for name, is_taken in taken.items() if is_taken)]
+
+    def count(self, name: str, polygons: np.ndarray) -> None:
+        """Count polygons and their vertices."""
+        if name in self._names:
+            rings = int(shapely.get_num_interior_rings(polygons).sum()) + len(polygons)
+            self._add(name, len(polygons), int(shapely.get_num_coordinates(polygons).sum()) - rings, 0, 0)
+
+    def cover(self, name: str, both: int, drawn: int) -> None:
+        """Count pixels: those of the polygons, and those of them that have the class as it was given."""
+        if name == "traced":
+            self._given += drawn
+        if name in self._names:
+            self._add(name, 0, 0, both, drawn)
+
+    def _add(self, name: str, *counts: int) -> None:
+        self._counts[name] = [one + other for one, other in zip(self._counts.get(name, [0] * 4), counts, strict=True)]
 
 
 def find_features(
@@ -133,26 +149,201 @@ def find_features(
         >>> [(step.name, step.polygons, step.vertices, step.iou) for step in features.steps]
         [('traced', 2, 8, 1.0)]
     """
-    shaping = shaping or Shaping()
-    _check(classes, grid, legend, probabilities, shaping)
-    plane = ground_plane(grid)
-    gsd_m = float(np.sqrt(abs(np.linalg.det(plane))))
-    steps = []
-    for name, layers in _objects(classes, legend, probabilities, shaping, gsd_m=gsd_m):
-        steps.append(_step(name, layers, classes, legend))
-    shaped, squared = layers, [np.zeros(len(layer.polygons), bool) for layer in layers]
-    if shaping.simplify_m:
-        shaped = [_simplified(layer, plane, shaping.simplify_m) for layer in layers]
-        steps.append(_step("simplified", shaped, classes, legend))
-    if shaping.square:
-        pairs = [_squared(*pair, plane, shaping) for pair in zip(layers, shaped, strict=True)]
-        shaped, squared = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        steps.append(_step("squared", shaped, classes, legend))
-    tables = [_describe(layer, grid, plane, probabilities) for layer in shaped]
-    return Features(_frame(tables, squared, grid, legend), tuple(steps))
+    _check(classes, grid, legend, probabilities)
+
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        return classes[window.slices], None if probabilities is None else probabilities[window.slices]
+
+    steps = Steps(drawing=True)
+    found = [*_stream(read, grid, legend, shaping or Shaping(), steps=steps, rows=None, whole=classes)]
+    return Features(_frame(Objects.join(found).sorted(), grid, legend), steps.told())
 
 
-def _check(classes: np.ndarray, grid: Grid, legend: Legend, probabilities: np.ndarray | None, shaping: Shaping) -> None:
+def stream_features(
+    read: Read,
+    grid: Grid,
+    legend: Legend,
+    *,
+    shaping: Shaping | None = None,
+    rows: int | None = None,
+    steps: Steps | None = None,
+) -> Iterator[geopandas.GeoDataFrame]:
+    """Turn the classes of a scene of any size into map features.
+
+    Memory is bounded by a strip of the scene, by the largest object that is to be parted, and by the outlines of what isn't
+    complete yet: objects that go on below, and those that touch or nearly touch one that does.
+
+    Args:
+        read: Gives classes of a window, and what the network said, as `find_features` takes them. Classes that exclude each
+            other can't be cleaned in a stream.
+        grid: Where the pixels lie.
+        legend: The classes.
+        shaping: What is done; nothing by default.
+        rows: Rows of a strip.
+        steps: Told of each step.
+
+    Yields:
+        Features that are complete after each strip, the columns of `Features.frame`. Together they are those of
+        `find_features`, in another order, whatever the strips.
+
+    Raises:
+        SettingError: If shapes don't agree, or something is asked that isn't possible.
+    """
+    for found in _stream(read, grid, legend, shaping or Shaping(), steps=steps, rows=rows):
+        yield _frame(found.sorted(), grid, legend)
+
+
+def _stream(
+    read: Read,
+    grid: Grid,
+    legend: Legend,
+    shaping: Shaping,
+    *,
+    steps: Steps | None,
+    rows: int | None,
+    whole: np.ndarray | None = None,
+) -> Iterator[Objects]:
+    """Find features strip by strip; `whole` are the classes, where they are in memory."""
+    rows = rows or max(STRIP_PX // grid.width, 1)
+    layers = _first_look(read, legend, shaping)
+    steps = steps or Steps()
+    steps.take(shaping)
+    clean = _cleaned(read, grid, legend, shaping, rows=rows, whole=whole) if shaping.cleans else read
+    make = partial(Shaper, shaping, legend.ids, ground_plane(grid), grid.shape, said=lambda at: read(at)[1])
+    shapers = [make(told=_told(steps, read, layer, grid.shape)) for layer in layers]
+    tracers, raw = ([Tracer(grid.width) for _ in layers] for _ in range(2))
+    for top in range(0, grid.height, rows):
+        window = Window(top, 0, min(rows, grid.height - top), grid.width)
+        classes, said = clean(window)
+        if steps.drawing:
+            _count_strip(steps, read(window)[0], classes, layers, raw if shaping.cleans else [])
+        for layer, tracer, shaper in zip(layers, tracers, shapers, strict=True):
+            labels = layer(classes)
+            traced = tracer.add(labels, None if said is None else own_probabilities(said, labels))
+            yield shaper.add(traced, tracer.open_row)
+    for tracer, shaper in zip(tracers, shapers, strict=True):
+        yield shaper.add(tracer.finish(), None)
+    for tracer in raw if steps.drawing and shaping.cleans else []:
+        steps.count("traced", tracer.finish().polygons)
+
+
+def _first_look(read: Read, legend: Legend, shaping: Shaping) -> list[Layer]:
+    """The layers of a scene, by what its first pixel says."""
+    classes, said = read(Window(0, 0, 1, 1))
+    if shaping.parts and shaping.separate_by == "probability" and said is None:
+        msg = "Objects must come with probabilities to be parted by them, got none. Part them by distance."
+        raise SettingError(msg)
+    return _layers(classes, legend)
+
+
+# Labels of a layer, channels counted from 1, of a window's classes.
+Layer = Callable[[np.ndarray], np.ndarray]
+
+
+def _layers(classes: np.ndarray, legend: Legend) -> list[Layer]:
+    """One layer, or one a class where classes overlap."""
+    if classes.ndim == 2:
+        return [lambda values: channel_labels(values, legend)]
+    dtype = np.min_scalar_type(len(legend))
+    return [partial(_one, channel=channel, dtype=dtype) for channel in range(len(legend))]
+
+
+def _one(classes: np.ndarray, *, channel: int, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.asarray((classes[..., channel] != 0) * dtype.type(channel + 1))
+
+
+def _cleaned(read: Read, grid: Grid, legend: Legend, shaping: Shaping, *, rows: int, whole: np.ndarray | None) -> Read:
+    """Classes as cleaning leaves them."""
+    gsd_m = float(np.sqrt(abs(np.linalg.det(ground_plane(grid)))))
+    cleaning = shaping.cleaning
+    given = dict.fromkeys(legend.ids, cleaning) if isinstance(cleaning, Cleaning) else dict(cleaning)
+    by_id = read(Window(0, 0, 1, 1))[0].ndim == 2
+    if by_id and legend.exclusive:
+        # What is taken from a class goes to the nearest pixel's, however far that is.
+        if whole is None:
+            msg = "Classes that exclude each other must be cleaned as a whole, got a stream. Use find_features."
+            raise SettingError(msg)
+        done = clean_classes(whole, legend, given, gsd_m=gsd_m)
+        return lambda window: (done[window.slices], read(window)[1])
+    for id_ in given:
+        legend.channel(id_)
+    rules = [_rule(entry.name, given.get(entry.id, Cleaning()), gsd_m) for entry in legend]
+
+    def masks(window: Window) -> np.ndarray:
+        classes = read(window)[0]
+        return np.stack([classes == id_ for id_ in legend.ids], axis=-1) if by_id else classes != 0
+
+    decided = Decided(masks, grid.shape, legend, rules, gsd_m=gsd_m, rows=rows)
+
+    def clean(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        classes, said = read(window)
+        kept = decided.read(window)
+        return compose(classes, kept, legend) if by_id else kept, said
+
+    return clean
+
+
+def _rule(name: str, cleaning: Cleaning, gsd_m: float) -> Rule:
+    refinement = Refinement(
+        name, open_m=cleaning.opening_m, close_m=cleaning.closing_m, min_hole_m2=cleaning.min_hole_m2
+    )
+    return Rule(refinement, cleaning.min_area_m2 / gsd_m**2)
+
+
+def _count_strip(
+    steps: Steps, given: np.ndarray, classes: np.ndarray, layers: Sequence[Layer], raw: Sequence[Tracer]
+) -> None:
+    """Count the pixels of a strip, and what would be traced without cleaning."""
+    for layer, tracer in zip(layers, raw, strict=False):
+        steps.count("traced", tracer.add(layer(given)).polygons)
+    for layer in layers:
+        before, after = layer(given), layer(classes)
+        pixels, both = int(np.count_nonzero(before)), int(np.count_nonzero((before == after) & (after > 0)))
+        steps.cover("traced", pixels, pixels)
+        for name in ("cleaned", "separated"):
+            steps.cover(name, both, int(np.count_nonzero(after)))
+
+
+def _told(steps: Steps, read: Read, layer: Layer, shape: tuple[int, int]) -> Callable[[str, Objects], None]:
+    """What a shaper tells: counts, and what polygons cover when they are drawn again."""
+
+    def told(name: str, objects: Objects) -> None:
+        if not steps.drawing or not len(objects):
+            return
+        steps.count(name, objects.polygons)
+        if name not in ("simplified", "squared"):
+            return
+        for at, window in _boxes(objects, shape):
+            corner = np.array([window.column, window.row])
+            mine = np.asarray(shapely.transform(objects.polygons[at], partial(_from, corner)), dtype=object)
+            values = (objects.channels[at] + 1).tolist()
+            drawn = rasterise(mine.tolist(), window.height, window.width, values=values)
+            given = layer(read(window)[0])
+            steps.cover(name, int(np.count_nonzero((drawn == given) & (drawn > 0))), int(np.count_nonzero(drawn)))
+
+    return told
+
+
+def _frame(objects: Objects, grid: Grid, legend: Legend) -> geopandas.GeoDataFrame:
+    """All columns; rows as the objects come."""
+    geometry, plane = place(objects.polygons, grid), ground_plane(grid)
+    metres = np.asarray(shapely.transform(objects.polygons, lambda points: points @ plane), dtype=object)
+    columns: dict[str, Any] = {
+        "class_id": np.asarray(legend.ids, np.int32)[objects.channels],
+        "class": pd.Series(np.asarray(legend.names, object)[objects.channels], dtype="str"),
+        "area_m2": true_areas(geometry, grid.crs),
+        "perimeter_m": true_perimeters(geometry, grid.crs),
+        "area_px": objects.areas_px,
+        "mean_probability": objects.means,
+        "min_probability": objects.minima,
+        "orientation_deg": orientations(metres),
+        "right_angles": objects.squared,
+        "touches_edge": objects.at_edge,
+    }
+    return geopandas.GeoDataFrame(columns, geometry=geometry, crs=grid.crs)
+
+
+def _check(classes: np.ndarray, grid: Grid, legend: Legend, probabilities: np.ndarray | None) -> None:
     shape = (*grid.shape, len(legend))
     if classes.shape not in (grid.shape, shape):
         msg = f"Classes must have the shape {grid.shape} or {shape}, got {classes.shape}."
@@ -160,138 +351,22 @@ def _check(classes: np.ndarray, grid: Grid, legend: Legend, probabilities: np.nd
     if probabilities is not None and probabilities.shape != shape:
         msg = f"Probabilities must have the shape {shape}, got {probabilities.shape}."
         raise SettingError(msg)
-    if shaping.separate_depth and shaping.separate_by == "probability" and probabilities is None:
-        msg = "Objects must come with probabilities to be parted by them, got none. Part them by distance."
-        raise SettingError(msg)
 
 
-def _rules(cleaning: Cleaning | Mapping[int, Cleaning]) -> Iterator[Cleaning]:
-    yield from (cleaning,) if isinstance(cleaning, Cleaning) else cleaning.values()
+def _from(corner: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return np.asarray(points - corner)
 
 
-def _trace(classes: np.ndarray, legend: Legend) -> list[_Layer]:
-    """Find the groups of pixels that share edges and a class: one layer, or one a class where classes overlap."""
-    import cv2
-
-    stack = [classes == id_ for id_ in legend.ids] if classes.ndim == 2 else list(np.moveaxis(classes != 0, -1, 0))
-    labels, channels, layers = np.zeros(stack[0].shape, np.int32), np.zeros(0, np.int64), []
-    for channel, mask in enumerate(stack):
-        count, found = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-        of_class = np.full(count - 1, channel)
-        if classes.ndim == 3:
-            layers.append(_outlined(found, of_class))
-            continue
-        np.copyto(labels, found + np.int32(len(channels)), where=found > 0)
-        channels = np.concatenate([channels, of_class])
-    return layers or [_outlined(labels, channels)]
-
-
-def _objects(
-    classes: np.ndarray, legend: Legend, probabilities: np.ndarray | None, shaping: Shaping, *, gsd_m: float
-) -> Iterator[tuple[str, list[_Layer]]]:
-    """Find the objects; each step gives its name and what there is after it."""
-    layers = _trace(classes, legend)
-    yield "traced", layers
-    if any(rule.any for rule in _rules(shaping.cleaning)):
-        layers = _trace(clean_classes(classes, legend, shaping.cleaning, gsd_m=gsd_m), legend)
-        yield "cleaned", layers
-    if shaping.separate_depth:
-        yield "separated", [_separated(layer, probabilities, shaping, gsd_m=gsd_m) for layer in layers]
-
-
-def _outlined(labels: np.ndarray, channels: np.ndarray) -> _Layer:
-    """Trace regions; polygons come in the order of their numbers."""
-    polygons, values = outlines(labels)
-    return _Layer(labels, channels, polygons[np.argsort(values, kind="stable")])
-
-
-def _separated(layer: _Layer, probabilities: np.ndarray | None, shaping: Shaping, *, gsd_m: float) -> _Layer:
-    """Cut objects that have grown together, class by class."""
-    labels, channels = np.zeros_like(layer.labels), np.zeros(0, np.int64)
-    class_of = np.append(-1, layer.channels)[layer.labels]
-    for channel in np.unique(layer.channels).tolist():
-        mask = class_of == channel
-        if shaping.separate_by == "probability" and probabilities is not None:
-            scale = np.iinfo(probabilities.dtype).max if probabilities.dtype.kind == "u" else 1
-            found = separate(mask, depth=shaping.separate_depth, surface=probabilities[..., channel] / scale)
-        else:
-            found = separate(mask, depth=shaping.separate_depth / gsd_m)
-        np.copyto(labels, found + np.int32(len(channels)), where=found > 0)
-        channels = np.concatenate([channels, np.full(int(found.max(initial=0)), channel)])
-    return _outlined(labels, channels)
-
-
-def _to_plane(layer: _Layer, plane: np.ndarray) -> np.ndarray:
-    return np.asarray(shapely.transform(layer.polygons, lambda points: points @ plane), dtype=object)
-
-
-def _simplified(layer: _Layer, plane: np.ndarray, tolerance_m: float) -> _Layer:
-    return _changed(layer, simplify(_to_plane(layer, plane), tolerance=tolerance_m), plane)
-
-
-def _squared(layer: _Layer, otherwise: _Layer, plane: np.ndarray, shaping: Shaping) -> tuple[_Layer, np.ndarray]:
-    """Square a layer's outlines; those that can't be squared become what they are otherwise."""
-    height, width = layer.labels.shape
-    polygons, squared = regularise(
-        _to_plane(layer, plane),
-        tolerance=TOLERANCE_PX * float(np.sqrt(abs(np.linalg.det(plane)))),
-        min_iou=shaping.min_iou,
-        otherwise=_to_plane(otherwise, plane),
-        frame=np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ plane,
-    )
-    return _changed(layer, polygons, plane), squared
-
-
-def _changed(layer: _Layer, polygons: np.ndarray, plane: np.ndarray) -> _Layer:
-    """The same objects with other polygons, given in the ground plane."""
-    back = np.linalg.inv(plane)
-    moved = shapely.transform(polygons, lambda points: points @ back)
-    return _Layer(layer.labels, layer.channels, np.asarray(moved, dtype=object))
-
-
-def _step(name: str, layers: list[_Layer], classes: np.ndarray, legend: Legend) -> Step:
-    """Count what there is, and draw it again to compare it with the classes."""
-    both = either = 0
-    for channel, id_ in enumerate(legend.ids):
-        given = classes == id_ if classes.ndim == 2 else classes[..., channel] != 0
-        layer = layers[0 if classes.ndim == 2 else channel]
-        drawn = rasterise(layer.polygons[layer.channels == channel].tolist(), *given.shape) > 0
-        both += int(np.count_nonzero(drawn & given))
-        either += int(np.count_nonzero(drawn | given))
-    polygons = np.concatenate([layer.polygons for layer in layers])
-    rings = int(shapely.get_num_interior_rings(polygons).sum()) + len(polygons)
-    vertices = int(shapely.get_num_coordinates(polygons).sum()) - rings
-    return Step(name, len(polygons), vertices, both / either if either else 1.0)
-
-
-def _describe(layer: _Layer, grid: Grid, plane: np.ndarray, probabilities: np.ndarray | None) -> dict[str, np.ndarray]:
-    """All columns but the names of classes."""
-    said = None
-    if probabilities is not None:
-        # Of each pixel, what was said of its own class.
-        channel = np.append(0, layer.channels)[layer.labels]
-        said = np.take_along_axis(probabilities, channel[..., None], axis=-1)[..., 0]
-    return measure_regions(layer.labels, said) | {
-        "channel": layer.channels,
-        "orientation_deg": orientations(_to_plane(layer, plane)),
-        "geometry": place(layer.polygons, grid),
-    }
-
-
-def _frame(
-    tables: list[dict[str, np.ndarray]], squared: list[np.ndarray], grid: Grid, legend: Legend
-) -> geopandas.GeoDataFrame:
-    table = {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
-    table["right_angles"] = np.concatenate(squared)
-    order = np.argsort(table["channel"], kind="stable")
-    table = {name: values[order] for name, values in table.items()}
-    channels, geometry = table["channel"], table["geometry"]
-    columns: dict[str, Any] = {
-        "class_id": np.asarray(legend.ids, np.int32)[channels],
-        "class": pd.Series(np.asarray(legend.names, object)[channels], dtype="str"),
-        "area_m2": true_areas(geometry, grid.crs),
-        "perimeter_m": true_perimeters(geometry, grid.crs),
-    }
-    for name in ("area_px", "mean_probability", "min_probability", "orientation_deg", "right_angles", "touches_edge"):
-        columns[name] = table[name]
-    return geopandas.GeoDataFrame(columns, geometry=geometry, crs=grid.crs)
+def _boxes(objects: Objects, shape: tuple[int, int]) -> Iterator[tuple[np.ndarray, Window]]:
+    """Group objects into windows to be drawn in, none much larger than a strip unless an object is."""
+    bounds = shapely.bounds(objects.polygons)
+    low, high = np.floor(bounds[:, :2]).astype(np.int64), np.ceil(bounds[:, 2:]).astype(np.int64)
+    low, high = np.clip(low, 0, shape[::-1]), np.clip(high, 0, shape[::-1])
+    group = np.arange(len(objects))
+    if np.prod(high.max(axis=0) - low.min(axis=0)) <= STRIP_PX:
+        group[:] = 0
+    for number in np.unique(group):
+        mine = np.flatnonzero(group == number)
+        (left, top), (right, bottom) = low[mine].min(axis=0).tolist(), high[mine].max(axis=0).tolist()
+        if right > left and bottom > top:
+            yield mine, Window(top, left, bottom - top, right - left)

@@ -57,6 +57,7 @@ def regularise(
     min_iou: float = 0.85,
     otherwise: np.ndarray | None = None,
     frame: np.ndarray | None = None,
+    reach: float = np.inf,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give outlines right angles, each along its own direction, where they then still cover what they covered.
 
@@ -75,6 +76,7 @@ def regularise(
         otherwise: What to give for an outline that is left, such as a simplified one; itself by default.
         frame: Corners of the image in turn, float64, `(4, 2)`: where it cuts objects off, their outlines follow it, which
             says nothing of their direction.
+        reach: How far from its outline a form may go at most.
 
     Returns:
         Polygons, and whether each has got right angles, bool; both `(polygons,)`.
@@ -96,10 +98,24 @@ def regularise(
     if len(usable):
         sides = None if frame is None else np.asarray(frame, np.float64) @ np.array([1, 1j])
         chosen, iou = _best(polygons[usable], tolerance, min_iou, frame=sides)
-        squared[usable] = fits = iou >= min_iou
+        fits = iou >= min_iou
+        fits[fits] = _is_near(chosen[fits], polygons[usable[fits]], reach)
+        squared[usable] = fits
         result[usable[fits]] = chosen[fits]
         _part(result, squared, polygons, left, min_iou=min_iou)
     return result, squared
+
+
+def _is_near(forms: np.ndarray, polygons: np.ndarray, reach: float) -> np.ndarray:
+    """Tell which forms stay within a distance of their polygons, bool."""
+    if not np.isfinite(reach) or not len(forms):
+        return np.ones(len(forms), bool)
+    # Points on a form's edges lie so close to one another that none in between is farther than these and half their gap.
+    gap = reach / 4
+    points, owner = shapely.get_coordinates(shapely.segmentize(forms, gap), return_index=True)
+    shapely.prepare(polygons)
+    far = shapely.distance(shapely.points(points), polygons[owner]) > reach - gap / 2
+    return np.asarray(np.bincount(owner[far], minlength=len(forms)) == 0)
 
 
 def _check(tolerance: float, min_iou: float, count: int, others: int) -> None:

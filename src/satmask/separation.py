@@ -27,7 +27,7 @@ def separate(
         depth: How far the surface has to fall between two objects, in its own units, above 0. With distances, that is how
             much narrower the neck is than the narrower object, in pixels, halved.
         surface: What is high inside objects and low between them, such as probabilities, `(height, width)`; the distance
-            from the mask's edge in pixels by default.
+            from the group's edge in pixels by default.
         smallest_px: What has fewer pixels above the height at which it meets another isn't cut off.
 
     Returns:
@@ -55,12 +55,14 @@ def separate(
         msg = f"Surface must have the mask's shape {mask.shape}, got {surface.shape}."
         raise SettingError(msg)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    heights = _distances(mask) if surface is None else np.nan_to_num(surface).astype(np.float32)
+    heights = None if surface is None else np.nan_to_num(surface).astype(np.float32)
     for group in (np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= max(2.0, 2 * smallest_px)) + 1).tolist():
-        left, top, width, height = stats[group, :4]
-        window = np.s_[top : top + height, left : left + width]
+        left, top, width, height = stats[group, :4].tolist()
+        # A pixel more, so that distances know what lies outside; each group is parted as if there were no other.
+        window = np.s_[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1]
         inside = labels[window] == group
-        parts = _flood(heights[window], inside, depth=depth, smallest_px=smallest_px)
+        surface_here = _distances(inside) if heights is None else heights[window]
+        parts = _flood(surface_here, inside, depth=depth, smallest_px=smallest_px)
         # The first part keeps the group's number.
         more = parts > 1
         labels[window][more] = parts[more] + (count - 2)

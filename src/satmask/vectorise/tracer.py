@@ -171,6 +171,14 @@ class Tracer:
             return self._told(Rings.none(), Regions.none())
         return self._advance(self._state, np.full((1, self._width), self._outside, self._state.last.dtype), None)
 
+    @property
+    def open_row(self) -> int:
+        """First row of what isn't complete yet; what is given from now on lies there or below."""
+        if self._state is None:
+            return 0
+        codes = self._state.chains.codes
+        return int(codes.min() >> (X_BITS + 1)) if len(codes) else self._state.row
+
     def _check(self, strip: np.ndarray, values: np.ndarray | None) -> None:
         if strip.ndim != 2 or strip.shape[1] != self._width:
             msg = f"Strip must have the shape (rows, {self._width}), got {strip.shape}."
