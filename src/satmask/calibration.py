@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 
 from satmask.errors import DataError, SettingError
-from satmask.evidence import Evidence, PixelSample, gather
+from satmask.evidence import Evidence, PixelSample, draw, gather
 from satmask.fitting import open_for
 from satmask.prediction import walk
 from satmask.scaling import Scaling
@@ -204,17 +204,17 @@ def _gather_all(engine: Engine, samples: Sequence[Sample]) -> Iterator[Evidence]
 def _gather(engine: Engine, sample: Sample, *, most: int, seed: int) -> Evidence:
     legend, found = engine.info.legend, []
     with open_for(engine.info, sample.image) as scene:
-        pixels = scene.shape[0] * scene.shape[1]
-        for number, piece in enumerate(walk(engine, scene)):
+        height, width = scene.shape
+        share = min(most / (height * width), 1.0) if legend.exclusive else 1.0
+        for piece in walk(engine, scene):
             core = piece.tile.core
             truth = sample.labels.read(core)
             counted = truth.labelled & piece.valid
             if legend.exclusive:
                 counted &= truth.classes.sum(axis=-1) == 1
-            share = -(-most * core.height * core.width // pixels)
-            found.append(
-                gather(piece.probabilities[counted], truth.classes[counted], legend, most=share, seed=(seed, number))
-            )
+            if share < 1:
+                counted &= draw(core, width=width, share=share, seed=seed)
+            found.append(gather(piece.probabilities[counted], truth.classes[counted], legend, weight=1 / share))
     return _sum(found)
 
 

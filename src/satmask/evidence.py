@@ -6,7 +6,6 @@ each other, a scaling turns all probabilities of a pixel together; there a sampl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,6 +15,7 @@ from satmask.errors import DataError
 from satmask.legend import Legend
 from satmask.scaling import HIGHEST, LOWEST, Scaling
 from satmask.scoring.thresholds import BINS, ThresholdCounts, count_thresholds
+from satmask.windows import Window
 
 # Logits beyond lie in the outermost bins: 1 / (1 + e²⁴) is 4 · 10⁻¹¹.
 REACH, STEPS = 24, 32
@@ -150,17 +150,14 @@ class PixelSample:
 Evidence: TypeAlias = LogitCounts | PixelSample
 
 
-def gather(
-    said: np.ndarray, truth: np.ndarray, legend: Legend, *, most: int | None = None, seed: int | Sequence[int] = 0
-) -> Evidence:
+def gather(said: np.ndarray, truth: np.ndarray, legend: Legend, *, weight: float = 1.0) -> Evidence:
     """Turn pixels into evidence.
 
     Args:
         said: What a network says of them, float32, `(pixels, classes)`.
         truth: One mask a class, bool or 0 and 1, `(pixels, classes)`; of exclusive classes each pixel has one.
         legend: The classes.
-        most: Where they exclude each other, pixels that are kept at most, drawn at random; all by default.
-        seed: For drawing.
+        weight: Pixels that each stands for.
 
     Returns:
         Logit counts, or a sample where classes exclude each other.
@@ -179,7 +176,7 @@ def gather(
         msg = f"Evidence must have {len(legend)} probabilities and masks a pixel, got {said.shape} and {truth.shape}."
         raise DataError(msg)
     if legend.exclusive:
-        return _draw(said, np.asarray(truth).argmax(axis=1), legend, most=most, seed=seed)
+        return PixelSample(legend, said, np.asarray(truth).argmax(axis=1), np.full(len(said), weight))
     pixels, sums = np.zeros((len(legend), 2, LOGIT_BINS)), np.zeros((len(legend), LOGIT_BINS))
     for at in range(len(legend)):
         values = np.clip(said[:, at].astype(np.float64), LOWEST, HIGHEST)
@@ -187,17 +184,30 @@ def gather(
         bins = np.minimum(((logits + REACH) * STEPS).astype(np.int64), LOGIT_BINS - 1)
         pixels[at] = np.bincount(bins + LOGIT_BINS * (truth[:, at] != 0), minlength=2 * LOGIT_BINS).reshape(2, -1)
         sums[at] = np.bincount(bins, logits, LOGIT_BINS)
-    return LogitCounts(legend, pixels, sums)
+    return LogitCounts(legend, weight * pixels, weight * sums)
 
 
-def _draw(
-    said: np.ndarray, truth: np.ndarray, legend: Legend, *, most: int | None, seed: int | Sequence[int]
-) -> PixelSample:
-    count = len(truth)
-    if most is None or count <= most:
-        return PixelSample(legend, said, truth, np.ones(count))
-    chosen = np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
-    return PixelSample(legend, said[chosen], truth[chosen], np.full(most, count / most))
+def draw(window: Window, *, width: int, share: float, seed: int) -> np.ndarray:
+    """Draw pixels of an image at random, each whatever the windows are that it is seen in.
+
+    Args:
+        window: The window.
+        width: Of the image, in pixels.
+        share: Of the pixels that is drawn, 0 to 1.
+        seed: Other images have others.
+
+    Returns:
+        True where a pixel is drawn, bool, `(height, width)` of the window.
+
+    References:
+        Steele, Lea & Flood, "Fast splittable pseudorandom number generators", 2014, https://doi.org/10.1145/2660193.2660195:
+        the mixing function.
+    """
+    rows, columns = np.ogrid[window.row : window.row + window.height, window.column : window.column + window.width]
+    mixed = (rows * width + columns + 1).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed << 32)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray((mixed ^ (mixed >> np.uint64(31))) < np.float64(share) * 2.0**64)
 
 
 def _fit_one(logits: np.ndarray, outside: np.ndarray, inside: np.ndarray, *, bias: bool) -> tuple[float, float]:

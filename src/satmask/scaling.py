@@ -83,7 +83,7 @@ class Scaling:
         return np.asarray(_sigmoid(self._logits(values)), np.float32)
 
     def thresholds(self, thresholds: tuple[float, ...]) -> tuple[float, ...]:
-        """Where thresholds of overlapping classes go, so that the same pixels reach them.
+        """Where thresholds of overlapping classes go, so that the same pixels reach them, as far as float32 tells pixels apart.
 
         Args:
             thresholds: One a class, 0 to 1; 0, which every pixel reaches, stays.

@@ -128,7 +128,8 @@ def reliability_change(before: ThresholdCounts, after: ThresholdCounts, *, bins:
             marker="o", markersize=4, markerfacecolor="white", markeredgecolor=BEST, clip_on=False,
         )  # fmt: skip
         heading = axis.texts[0]
-        heading.set_text(f"calibration error {_number(was.calibration_error)}, now {_number(became.calibration_error)}")
+        what = "calibration error" if len(panels) == 1 else "error"
+        heading.set_text(f"{what} {_number(was.calibration_error)}, now {_number(became.calibration_error)}")
     figure.supxlabel("Dashed: before.", fontsize=TINY + 0.5, color=INK)
     return figure
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from satmask.cli.options import Json, Quiet, RegistrationFile
+from satmask.cli.options import Json, LegendFile, Quiet, RegistrationFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ def calibrate(
         Path | None, typer.Option(help="Also draw how reliable probabilities are, before and after: .svg or .png.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be better.")] = False,
+    legend: LegendFile = None,
     registration: RegistrationFile = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
     quiet: Quiet = False,
@@ -36,12 +37,13 @@ def calibrate(
     Uses the images that the run held out, or all of DATA for a model file. What lowers the log-loss on places that it
     wasn't chosen on is written into the model file. Thresholds go along, so that masks stay as they are.
     """
-    from satmask import open_engine, read_dataset
+    from satmask import open_engine, read_dataset, read_legend
     from satmask.cli.output import complain, say, say_json
     from satmask.cli.tune import _held_out, _models
     from satmask.model_file import rewrite
 
-    dataset = read_dataset(data, registration=registration)
+    classes = read_legend(legend) if legend else None
+    dataset = read_dataset(data, legend=classes, registration=registration)
     dataset.require_sound(skip_invalid=skip_invalid)
     results = {}
     files = _models(model)
