@@ -29,7 +29,6 @@ METHODS: tuple[Method, ...] = ("minmax", "percentile")
 # Convolutions, and what lies between them: a float operator in the middle would cost a conversion there and back.
 _WHOLE = ("Conv", "ConvTranspose", "MaxPool", "Resize", "Concat", "Add", "Relu", "Clip", "Pad")
 _LAYERS = ("Conv", "ConvTranspose")
-_KEEPING = ("MaxPool", "Resize", "Transpose", "Pad")  # what they give has the scale of what they take
 _TAIL = 0.01  # percent of the values that "percentile" cuts off on each side
 _SAMPLED = 2**18  # values of a tensor and window that percentiles are taken of
 
@@ -122,11 +121,9 @@ def quantise(
     if set(names[1:]) <= set(floats):
         msg = f"Network must have a layer to be quantised beside its first, got {len(names)} of which none is left."
         raise ModelError(msg)
-    kept = {name for node in model.graph.node if node.op_type in _KEEPING for name in node.output}
     overrides = {
         name: [{"rmin": np.array(low, np.float32), "rmax": np.array(high, np.float32)}]
         for name, (low, high) in ranges.items()
-        if name not in kept
     }
     with tempfile.TemporaryDirectory(prefix="satmask-") as folder:
         source, target = Path(folder, "folded.onnx"), Path(folder, "whole.onnx")
