@@ -41,7 +41,7 @@ findings inspection_page
 model_file+model_card+engines+assembly+rules
 fitting
 prediction
-validation tuning
+validation tuning jobs
 quantisation
 calibration
 run_page

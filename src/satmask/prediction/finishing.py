@@ -10,6 +10,7 @@ import contextlib
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ import pyogrio
 
 from satmask import __version__
 from satmask.decisions import merge
+from satmask.features import shaping_of, stream_features
 from satmask.masks import flatten
 from satmask.polygon_writer import PolygonWriter, stream_polygons
 from satmask.prediction.pieces import decide
@@ -68,8 +70,11 @@ def class_kind(decision: Decision) -> RasterKind:
 
 def tags_of(decision: Decision) -> dict[str, str]:
     """What rasters say of their classes and how these were decided."""
-    told = {} if decision.legend.exclusive else decision.tags()
-    return {**legend_tags(decision.legend, decision.thresholds), **told, "SOFTWARE": f"satmask {__version__}"}
+    return {
+        **legend_tags(decision.legend, decision.thresholds),
+        **decision.tags(),
+        "SOFTWARE": f"satmask {__version__}",
+    }
 
 
 class Drafts:
@@ -202,7 +207,14 @@ class Drafts:
             masks = self._open.enter_context(self._masks.reader())
             return self._frames_by_class(masks, said)
         classes = self._open.enter_context(self._classes.reader())
-        frames = stream_polygons(lambda window: (classes(window)[..., 0], said(window)), grid, decision.legend)
+
+        def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+            return classes(window)[..., 0], said(window)
+
+        shaping = shaping_of(decision, grid)
+        if shaping.parts:
+            return stream_features(read, grid, decision.legend, shaping=shaping)
+        frames = stream_polygons(read, grid, decision.legend)
         if not decision.legend.exclusive:
             return frames
         smallest = dict(zip(decision.legend.ids, decision.smallest_px(grid.gsd_m), strict=True))
@@ -210,14 +222,16 @@ class Drafts:
 
     def _frames_by_class(self, masks: Callable[..., Any], said: Callable[..., Any]) -> Iterator[geopandas.GeoDataFrame]:
         """Polygons of classes that overlap, one class after the other."""
-        legend = self._decision.legend
+        legend, grid = self._decision.legend, self._scene.grid
+        shaping = shaping_of(self._decision, grid)
+        stream = partial(stream_features, shaping=shaping) if shaping.parts else stream_polygons
         for number, (id_, name) in enumerate(zip(legend.ids, legend.names, strict=True), start=1):
 
             def read(window: Window, *, number: int = number, id_: int = id_) -> tuple[np.ndarray, np.ndarray]:
                 drawn = masks(window, [number])[..., 0] * np.asarray(id_, legend.dtype)
                 return drawn, said(window, [number])
 
-            yield from stream_polygons(read, self._scene.grid, legend.subset([name]))
+            yield from stream(read, grid, legend.subset([name]))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from satmask.addresses import Remote, as_address
+from satmask.paths import inner_path
 from satmask.stack import SUFFIX, Stack
 
 if TYPE_CHECKING:
@@ -111,10 +113,8 @@ def _model_files(path: Path) -> tuple[tuple[Path, int], ...]:
     """All files that a model consists of, and when they were changed."""
     files = [path]
     if path.suffix == ".json":
-        from satmask.assembly import Assembly
-        from satmask.paths import inner_path
-
-        files += [inner_path(member.file, path) for member in Assembly.load(path).members]
+        members = json.loads(path.read_text(encoding="utf-8"))["members"]  # an assembly; it has been opened
+        files += [inner_path(member["file"], path) for member in members]
     files += [file.with_suffix(".keras") for file in files if file.with_suffix(".keras").is_file()]
     return tuple((file, file.stat().st_mtime_ns) for file in files)
 

@@ -66,7 +66,7 @@ def prepare(
         tiling = lay_out(engine.info, scene.shape, size=size)
         claim.clear()
         store = WindowStore(claim.folder, tiling, classes, new=True)
-        write_manifest(claim.folder, about | {"size": size, "windows": _windows(tiling)})
+        write_manifest(claim.folder, about | {"size": tiling.size, "windows": _windows(tiling)})
         return tiling, store
     if different := differences(found, about, size=size):
         raise _refusal(claim.folder, scene.name, different)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +17,10 @@ from satmask.errors import SatmaskError, SettingError
 from satmask.fitting import open_for
 from satmask.prediction.claim import Claim
 from satmask.prediction.finishing import Drafts
-from satmask.prediction.job import Work
 from satmask.prediction.resuming import prepare
 from satmask.prediction.tiling import LARGEST
 from satmask.prediction.walking import Seeing, ahead
+from satmask.prediction.work import Job, Spread, Work
 from satmask.scene_lists import stem_of
 from satmask.stack import Stack, open_imagery
 from satmask.symmetry import ways
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from satmask.decisions import Decision
     from satmask.engines import Engine
+    from satmask.prediction.pieces import Piece
     from satmask.scene import Imagery
     from satmask.scene_lists import SceneSource
     from satmask.symmetry import Mean, Symmetries
@@ -68,6 +71,7 @@ def predict_scene(
     probabilities: bool = True,
     polygons: bool | None = None,
     restart: bool = False,
+    spread: Spread | None = None,
     progress: Callable[[float], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Outputs:
@@ -91,6 +95,7 @@ def predict_scene(
         probabilities: Whether to keep them.
         polygons: Whether to write polygons; by default where the scene has a CRS.
         restart: Throw away what is known of the scene from an earlier run.
+        spread: Has windows done by other processes, see `satmask.jobs`; threads of this one do them by default.
         progress: Called with the megapixels of each piece.
         tell: Called with notes: that work goes on, that something was damaged, what is kept.
 
@@ -115,29 +120,50 @@ def predict_scene(
             tiling, store = prepare(claim, engine, image, scene, seeing=seeing, tell=tell, **limits)
             work = Work(engine, scene, tiling, seeing=seeing, store=store, tell=tell)
             holder.append(work)
-            made, objects = _make(
-                work, claim.folder, stem, decision, progress, probabilities=probabilities, polygons=wanted
-            )
+            elsewhere = _spread(work, image, bands, claim.folder, spread) if spread else None
+            pieces = _told(work.pieces(elsewhere), progress)
+            drafts = claim.folder / "drafts"
+            made, objects = _make(work, pieces, drafts, stem, decision, probabilities=probabilities, polygons=wanted)
             files = {name: _publish(path, out / path.name, sure=store is not None) for name, path in made.items()}
         claim.remove()
     return Outputs(files["classes"], files.get("probabilities"), files.get("polygons"), objects)
 
 
 def _make(
-    work: Work, folder: Path, stem: str, decision: Decision, progress: Callable[[float], None], **wanted: Any
+    work: Work, pieces: Iterator[Piece], drafts: Path, stem: str, decision: Decision, **wanted: Any
 ) -> tuple[dict[str, Path], int]:
     """Make all outputs in the job's folder; what an earlier run left of them is made again."""
-    drafts = folder / "drafts"
-    _remove(drafts)
+    shutil.rmtree(drafts, ignore_errors=True)
     drafts.mkdir()
     # A tile or two need no bound; entering and leaving would only disturb other threads.
     bounded = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES) if len(work.tiling) > 1 else contextlib.nullcontext()
     with bounded, Drafts(drafts, stem, work.scene, decision, **wanted) as made:
-        for piece in work.pieces():
+        for piece in pieces:
             made.take(piece)
-            core = piece.tile.core
-            progress(core.height * core.width / 1e6)
         return made.finish()
+
+
+def _told(pieces: Iterator[Piece], progress: Callable[[float], None]) -> Iterator[Piece]:
+    """Tell of each piece when it has been taken."""
+    with contextlib.closing(pieces):  # type: ignore[type-var]  # a generator
+        for piece in pieces:
+            yield piece
+            progress(piece.tile.core.height * piece.tile.core.width / 1e6)
+
+
+def _spread(
+    work: Work, image: str | SceneSource, bands: Sequence[int | str] | None, folder: Path, spread: Spread
+) -> Iterator[int] | None:
+    """Have the windows that aren't done yet done elsewhere; None where there is nothing to share."""
+    store, path = work.store, work.engine.path
+    if store is None or path is None:
+        return None
+    source = image if isinstance(image, Stack) else as_address(image)
+    chosen = None if bands is None else tuple(bands)
+    job = Job(path, work.engine.name, source, chosen, work.tiling.size, work.seeing, folder)
+    missing = store.missing()
+    done = sorted(set(range(len(work.tiling))) - set(missing))
+    return itertools.chain(done, spread(job, missing)) if missing else None
 
 
 def _publish(path: Path, target: Path, *, sure: bool) -> Path:
@@ -149,12 +175,6 @@ def _publish(path: Path, target: Path, *, sure: bool) -> Path:
     return target
 
 
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @contextlib.contextmanager
 def _kept(claim: Claim, scene: Imagery, tell: Callable[[str], None]) -> Iterator[list[Work]]:
     """Say what is kept if the block ends too soon; where nothing is, leave nothing behind."""
@@ -163,7 +183,7 @@ def _kept(claim: Claim, scene: Imagery, tell: Callable[[str], None]) -> Iterator
     try:
         yield holder
     except BaseException as error:
-        _remove(claim.folder / "drafts")
+        shutil.rmtree(claim.folder / "drafts", ignore_errors=True)
         store = holder[0].store if holder else None
         count = store.count() if store is not None else 0
         if not count:

@@ -95,10 +95,16 @@ class WindowStore:
 
     def count(self) -> int:
         """Windows that are done; damaged marks don't count."""
+        return len(self.tiling) - len(self.missing())
+
+    def missing(self) -> list[int]:
+        """Numbers of the windows that aren't done, in row order."""
         try:
-            return int(np.count_nonzero(self._marks[...]))
-        except Exception:  # noqa: BLE001  # as in `load`; then each mark by itself
-            return sum(self._is_done(*divmod(step.number, self.tiling.columns)) for step in self.tiling.steps)
+            marks = np.asarray(self._marks[...]).ravel()
+            return np.flatnonzero(marks == TO_DO).tolist()
+        except Exception:  # noqa: BLE001  # as in `load`
+            columns = self.tiling.columns
+            return [step.number for step in self.tiling.steps if not self._is_done(*divmod(step.number, columns))]
 
     def _is_done(self, row: int, column: int) -> bool:
         try:

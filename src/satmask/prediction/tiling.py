@@ -44,12 +44,14 @@ class Tiling:
     Attributes:
         shape: `(height, width)` of the scene.
         steps: The windows.
+        size: Side of a window at most that it was made for, in pixels.
         halo: Context that is read around each and thrown away, in pixels; 0 where windows are blended.
         blended: Whether windows overlap and are blended, for a network that isn't local.
     """
 
     shape: tuple[int, int]
     steps: tuple[Step, ...]
+    size: int
     halo: int
     blended: bool = False
 
@@ -115,7 +117,7 @@ def lay_out(info: ModelInfo, shape: tuple[int, int], *, size: int | None = None,
     pairs = [(unframe(tile, info.margin, shape), tile) for tile in tiles]
     kept = [pair for pair in pairs if pair[0].core.shared_with(whole)]
     steps = tuple(Step(number, tile, seen) for number, (tile, seen) in enumerate(kept))
-    return Tiling(shape, steps, info.halo if info.local else 0, blended=not info.local and len(steps) > 1)
+    return Tiling(shape, steps, size, info.halo if info.local else 0, blended=not info.local and len(steps) > 1)
 
 
 def frame(shape: tuple[int, int], info: ModelInfo) -> tuple[int, int]:

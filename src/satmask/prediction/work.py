@@ -1,31 +1,24 @@
-"""Jobs: what is to be done about a scene, described so that any process can do a part of it, and the doing.
-
-A process opens a job with `open_work` and does windows by number with `Work.do`; what it did is in the store. When all are
-done, `satmask.prediction.finishing` makes the outputs. Windows may be done in any order, by any number of processes, twice
-even: the bytes are the same.
-"""
+"""Work: a scene, a network and a store that are open; windows are done by number, and recalled from the store."""
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
-from satmask.engines import EngineName, open_engine
-from satmask.fitting import open_for
 from satmask.prediction.blending import blend, overlapping
-from satmask.prediction.store import DamagedError, WindowStore
-from satmask.prediction.tiling import Step, Tiling, lay_out
+from satmask.prediction.store import DamagedError
+from satmask.prediction.tiling import Step, Tiling
 from satmask.prediction.walking import Seeing, ahead, run_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from satmask.engines import Engine
     from satmask.prediction.pieces import Piece
+    from satmask.prediction.store import WindowStore
     from satmask.scene import Imagery
     from satmask.scene_lists import SceneSource
 
@@ -45,12 +38,16 @@ class Job:
     """
 
     model: Path
-    engine: EngineName
+    engine: str
     image: SceneSource
     bands: tuple[int | str, ...] | None
     size: int
     seeing: Seeing
     folder: Path
+
+
+# Has windows done elsewhere: takes a job and numbers of windows, and gives each number when it is done, in any order.
+Spread: TypeAlias = "Callable[[Job, Sequence[int]], Iterator[int]]"
 
 
 class Work:
@@ -99,16 +96,18 @@ class Work:
             known = None
         return known or self.do(step.number)
 
-    def pieces(self, *, workers: int | None = None) -> Iterator[Piece]:
+    def pieces(self, done_elsewhere: Iterator[int] | None = None) -> Iterator[Piece]:
         """Everything that the network says about the scene, in row order; what isn't known yet is found out on the way.
 
         Args:
-            workers: Windows at a time; as many as the engine gains by, by default.
+            done_elsewhere: Gives numbers of windows as others have done them, in any order; each is waited for until this
+                has given it or has ended.
 
         Yields:
             Pieces whose cores cover the scene exactly once.
         """
-        found = ahead(self.recall, self.tiling.steps, workers=workers or self.engine.workers)
+        steps = self.tiling.steps if done_elsewhere is None else _awaited(self.tiling.steps, done_elsewhere)
+        found = ahead(self.recall, steps, workers=self.engine.workers)
         if not self.tiling.blended:
             yield from found
             return
@@ -116,6 +115,15 @@ class Work:
         for step, piece in zip(self.tiling.steps, found, strict=True):
             recent.add(step.number, piece)
             yield blend(self.tiling, step.number, recent.all_of(overlapping(self.tiling, step.number)))
+
+
+def _awaited(steps: Sequence[Step], done: Iterator[int]) -> Iterator[Step]:
+    """Give each window when it is done, or when nobody does any more."""
+    known: set[int] = set()
+    for step in steps:
+        while step.number not in known and (number := next(done, None)) is not None:
+            known.add(number)
+        yield step
 
 
 class _Recent(Mapping[int, "Piece"]):
@@ -146,22 +154,3 @@ class _Recent(Mapping[int, "Piece"]):
 
     def __len__(self) -> int:
         return len(self._held)
-
-
-@contextlib.contextmanager
-def open_work(job: Job, *, threads: int | None = None, **settings: Any) -> Iterator[Work]:
-    """Open all that a job needs, in whatever process.
-
-    Args:
-        job: The job; its store must be there.
-        threads: Processor threads for the network.
-        **settings: Other arguments of `Work`.
-
-    Yields:
-        The open job: call `do` with the numbers of windows.
-    """
-    engine = open_engine(job.model, engine=job.engine, threads=threads)
-    with open_for(engine.info, job.image, bands=job.bands) as scene:
-        tiling = lay_out(engine.info, scene.shape, size=job.size)
-        store = WindowStore(job.folder, tiling, len(engine.info.legend), new=False)
-        yield Work(engine, scene, tiling, seeing=job.seeing, store=store, **settings)
