@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test slow lint types check docs clean
+.PHONY: help demo test slow faults lint types check docs clean
 
 help:
 	@echo "make demo   the whole pipeline on a synthetic town, offline, into demo/"
 	@echo "make test   the tests"
 	@echo "make slow   the tests that take long, too"
+	@echo "make faults damaged and hostile files, kills, full disks: many of them"
 	@echo "make check  lint, types and tests, as CI does"
 	@echo "make docs   the documentation, into site/"
 
@@ -32,6 +33,9 @@ test: $(VENV)/.ready
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+faults: $(VENV)/.ready
+	$(BIN)/python -m pytest tests/faults
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check src tests benchmarks tools
