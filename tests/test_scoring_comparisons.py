@@ -241,7 +241,7 @@ def test_result_files_get_the_whole_table_and_intervals_over_tiles(data, tmp_pat
     assert ar50["low"] < ar50["value"] < ar50["high"]
     code, _, err = run(capsys, "score", tmp_path / "r.json", annotation, "--boundary", "2%")
     assert code == 2
-    assert "--boundary and --polygons must come with rasters, got a result file" in err
+    assert "--boundary, --errors and --polygons must come with rasters, got a result file" in err
 
 
 def test_predicted_polygons_of_a_file_are_scored_as_they_are(tmp_path, capsys):

@@ -48,6 +48,9 @@ def score(
     objects: Annotated[
         bool, typer.Option("--objects", help="Objects, too: found, kinds of errors, how well drawn; COCO's table.")
     ] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="The worst objects, too, one by one: missed, invented, badly drawn.")
+    ] = False,
     polygons: Annotated[
         Path | None,
         typer.Option(
@@ -71,7 +74,7 @@ def score(
     from satmask.cli.score_details import asked_for, find_details
     from satmask.cli.score_tables import score_tables
 
-    asked = asked_for(boundary=boundary, objects=objects, intervals=intervals, by=by, polygons=polygons)
+    asked = asked_for(boundary=boundary, objects=objects, intervals=intervals, by=by, polygons=polygons, errors=errors)
     if prediction.suffix.lower() == ".csv":
         asked.refuse("a table of polygons (CSV)")
         if not score_tables(prediction, truth, legend=legend, grid=grid, by=by, as_json=as_json):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from satmask.cli.score_errors import ErrorList
     from satmask.legend import Legend
     from satmask.scoring.boundaries import BoundaryScore
     from satmask.scoring.coco_table import CocoTable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[str, ...]]
 UNITS = {"%": "ratio", "px": "distance_px", "m": "distance_m"}
+TOLD, LISTED = 10, 1000  # worst objects of each kind in tables, and in JSON
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Asked:
         intervals: What to draw from, `images` or `groups`; None where intervals weren't asked for.
         by: Pattern that groups images.
         polygons: Vector file of the predicted objects, or folder of them; None where they are to be traced.
+        errors: Whether objects are to be told one by one.
     """
 
     distance: dict[str, Any] | None
@@ -40,6 +43,7 @@ class Asked:
     intervals: str | None
     by: str | None
     polygons: Path | None = None
+    errors: bool = False
 
     def refuse(self, what: str) -> None:
         """Say that it can't be had.
@@ -49,20 +53,22 @@ class Asked:
         """
         from satmask import SettingError
 
-        if self.distance or self.objects or self.intervals:
-            msg = f"--boundary, --objects and --intervals must come with rasters or a result file, got {what}."
+        if self.distance or self.objects or self.intervals or self.errors:
+            msg = (
+                f"--boundary, --objects, --errors and --intervals must come with rasters or a result file, got {what}."
+            )
             raise SettingError(msg)
 
     def refuse_rasters(self, what: str) -> None:
         """Say that what needs rasters can't be had.
 
         Raises:
-            SettingError: If boundaries or polygons of a file were asked for.
+            SettingError: If boundaries, polygons of a file or single objects were asked for.
         """
         from satmask import SettingError
 
-        if self.distance or self.polygons:
-            msg = f"--boundary and --polygons must come with rasters, got {what}."
+        if self.distance or self.polygons or self.errors:
+            msg = f"--boundary, --errors and --polygons must come with rasters, got {what}."
             raise SettingError(msg)
 
     def polygons_of(self, name: str) -> Path | None:
@@ -94,6 +100,7 @@ class Details:
         coco: COCO's table, where the truth is of its kind.
         intervals: Names of scores, with an interval that has an entry for each.
         groups: The group of each image, by name.
+        errors: Objects one by one; None where they weren't asked for.
     """
 
     boundaries: Mapping[str, BoundaryScore] = field(default_factory=dict)
@@ -101,6 +108,7 @@ class Details:
     coco: CocoTable | None = None
     intervals: tuple[tuple[tuple[str, ...], Interval], ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
+    errors: ErrorList | None = None
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -126,6 +134,8 @@ class Details:
             yield _quality_rows(found)
         if self.coco:
             yield self.coco.table()
+        if self.errors:
+            yield from self.errors.tables(count=TOLD)
         if self.intervals:
             yield _interval_rows(self.intervals)
 
@@ -138,6 +148,8 @@ class Details:
             content["objects"] = found.to_dict()
         if self.coco:
             content["coco"] = self.coco.to_dict()
+        if self.errors:
+            content["errors"] = self.errors.to_dict(count=LISTED)
         if self.intervals:
             content["intervals"] = [
                 {"score": name, "value": _plain(value), "low": _plain(low), "high": _plain(high), "drawn": one.drawn}
@@ -153,7 +165,13 @@ class Details:
 
 
 def asked_for(
-    *, boundary: str | None, objects: bool, intervals: str | None, by: str | None, polygons: Path | None = None
+    *,
+    boundary: str | None,
+    objects: bool,
+    intervals: str | None,
+    by: str | None,
+    polygons: Path | None = None,
+    errors: bool = False,
 ) -> Asked:
     """Read the flags.
 
@@ -169,7 +187,8 @@ def asked_for(
     if intervals not in (None, "images", "groups") or (intervals == "groups" and not by):
         msg = f"--intervals must be images, or groups together with --by, got {intervals!r}."
         raise SettingError(msg)
-    return Asked(_distance(boundary) if boundary else None, objects or polygons is not None, intervals, by, polygons)
+    drawn = polygons is not None and not errors
+    return Asked(_distance(boundary) if boundary else None, objects or drawn, intervals, by, polygons, errors)
 
 
 def _distance(text: str) -> dict[str, Any]:
@@ -198,6 +217,7 @@ def find_details(
         comparisons: What they were found from, by name of the image.
         coco: Detections and annotation file, where there are such.
     """
+    from satmask.cli.score_errors import find_errors
     from satmask.scoring.coco_objects import compare_coco
     from satmask.scoring.coco_table import score_coco_table
     from satmask.scoring.comparisons import compare_boundaries, compare_objects
@@ -205,14 +225,16 @@ def find_details(
 
     distance = asked.distance
     edges = {name: compare_boundaries(one, **distance) for name, one in comparisons.items()} if distance else {}
-    wanted = comparisons if asked.objects else {}
-    objects = {name: compare_objects(replace(one, polygons=asked.polygons_of(name))) for name, one in wanted.items()}
+    some = asked.objects or asked.errors
+    wanted = {name: replace(one, polygons=asked.polygons_of(name)) for name, one in comparisons.items()} if some else {}
+    objects = {name: compare_objects(one) for name, one in wanted.items()} if asked.objects else {}
+    errors = find_errors(wanted) if asked.errors and wanted else None
     if coco and asked.objects and not comparisons:
         objects = compare_coco(*coco)
     table = score_coco_table(*coco) if coco and asked.objects else None
     groups = {name: group_of(name, asked.by) for name in comparisons or objects} if asked.by else {}
     intervals = tuple(_intervals(asked, pixels.parts if pixels else {}, (edges, objects), coco))
-    return Details(edges, objects, table, intervals, groups)
+    return Details(edges, objects, table, intervals, groups, errors)
 
 
 def _intervals(
