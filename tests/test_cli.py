@@ -13,6 +13,7 @@ import rasterio
 from PIL import Image
 
 import satmask
+import satmask.polygon_writer
 from satmask.cli import main, options
 from satmask.datasets import read_dataset, town
 from satmask.legend import Legend
@@ -371,7 +372,7 @@ def test_surprises_are_one_line_unless_debugging(monkeypatch, predicted, tmp_pat
         msg = "kaboom\nand more"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(satmask, "find_polygons", explode)
+    monkeypatch.setattr(satmask.polygon_writer, "stream_polygons", explode)
     arguments = ("polygons", predicted / "town.classes.tif", "--out", tmp_path / "x.gpkg")
     code, _, err = run(capsys, *arguments)
     assert (code, err) == (1, "satmask: error: unexpected RuntimeError: kaboom. SATMASK_DEBUG=1 shows where.\n")

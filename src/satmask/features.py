@@ -14,6 +14,7 @@ import shapely
 
 from satmask.attributes import ground_plane, orientations, true_perimeters
 from satmask.cleaning import Cleaning, clean_classes, compose
+from satmask.decisions import Decision
 from satmask.errors import SettingError
 from satmask.grid import Grid
 from satmask.legend import Legend
@@ -25,7 +26,7 @@ from satmask.strips import STRIP_PX, Decided, Rule
 from satmask.vectorise import Tracer
 from satmask.windows import Window
 
-__all__ = ["Features", "Shaping", "Step", "Steps", "find_features", "stream_features"]
+__all__ = ["Features", "Shaping", "Step", "Steps", "find_features", "shaping_of", "stream_features"]
 
 # Classes of a window, and probabilities or None; see `find_features` for what they may be.
 Read = Callable[[Window], "tuple[np.ndarray, np.ndarray | None]"]
@@ -87,15 +88,22 @@ class Steps:
         self._counts: dict[str, list[int]] = {}
         self._given = 0
         self._names = ["traced"]
+        self._told: tuple[Step, ...] = ()
 
     def told(self) -> tuple[Step, ...]:
         """The steps that were taken; complete when all features have come."""
+        if self._told:
+            return self._told
         told = []
         for name in self._names:
             polygons, vertices, both, drawn = self._counts.get(name, [0, 0, 0, 0])
             union = self._given + drawn - both
             told.append(Step(name, polygons, vertices, both / union if union else 1.0))
         return tuple(told)
+
+    def adopt(self, steps: Sequence[Step]) -> None:
+        """Take over steps that were told elsewhere."""
+        self._told = tuple(steps)
 
     def take(self, shaping: Shaping) -> None:
         """Name the steps, in their order."""
@@ -234,6 +242,24 @@ def _first_look(read: Read, legend: Legend, shaping: Shaping) -> list[Layer]:
         msg = "Objects must come with probabilities to be parted by them, got none. Part them by distance."
         raise SettingError(msg)
     return _layers(classes, legend)
+
+
+def shaping_of(decision: Decision, grid: Grid) -> Shaping:
+    """What a decision leaves to polygons: objects that are parted, and where classes exclude each other, small ones dropped.
+
+    Args:
+        decision: How probabilities become classes.
+        grid: Where the pixels lie.
+
+    Example:
+        >>> decision = Decision(Legend.of(["house"]), refinements=(Refinement("house", separate_px=2),))
+        >>> shaping_of(decision, Grid(2, 2)).depth(1), shaping_of(Decision(Legend.of(["house"])), Grid(2, 2)).parts
+        (2.0, False)
+    """
+    side, legend = float(np.sqrt(abs(np.linalg.det(ground_plane(grid))))), decision.legend
+    depths = dict(zip(legend.ids, (decision.depths_px(grid.gsd_m) * side).tolist(), strict=True))
+    smallest = dict(zip(legend.ids, decision.smallest_px(grid.gsd_m).tolist(), strict=True)) if legend.exclusive else {}
+    return Shaping(separate_depth=depths, smallest_px={id_: least for id_, least in smallest.items() if least})
 
 
 # Labels of a layer, channels counted from 1, of a window's classes.

@@ -43,6 +43,8 @@ class Shaping:
         simplify_m: Tolerance of `simplification.simplify`, in metres.
         square: Whether outlines get right angles where the mask supports them.
         min_iou: Least IoU of a squared outline with the object's mask.
+        smallest_px: Pixels from which a group is kept, before it is parted; for some classes by id. Unlike with cleaning,
+            what is dropped goes to no other class.
 
     Raises:
         SettingError: If a number is out of range.
@@ -54,6 +56,7 @@ class Shaping:
     simplify_m: float = 0.0
     square: bool = False
     min_iou: float = 0.85
+    smallest_px: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Hold the rules of the docstring."""
@@ -74,6 +77,11 @@ class Shaping:
         return bool(
             any(self.separate_depth.values()) if isinstance(self.separate_depth, Mapping) else self.separate_depth
         )
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is done at all."""
+        return not (self.cleans or self.parts or self.simplify_m or self.square or self.smallest_px)
 
     @property
     def cleans(self) -> bool:
@@ -203,7 +211,7 @@ class Shaper:
         Returns:
             Objects; those that wait for others come later.
         """
-        found = Objects.of(traced, self._shape)
+        found = self._large(Objects.of(traced, self._shape))
         self._told("cleaned" if self._shaping.cleans else "traced", found)
         found = self._parted(found)
         self._told("separated", found)
@@ -217,6 +225,13 @@ class Shaper:
         done = self._closed(waiting, open_row)
         self._waiting = [waiting.take(~done)]
         return self._shaped(waiting.take(done).sorted())
+
+    def _large(self, objects: Objects) -> Objects:
+        """Leave out what is too small."""
+        if not self._shaping.smallest_px:
+            return objects
+        smallest = np.array([self._shaping.smallest_px.get(id_, 0.0) for id_ in self._ids])
+        return objects.take(objects.areas_px >= smallest[objects.channels])
 
     def _closed(self, objects: Objects, open_row: int | None) -> np.ndarray:
         """Tell which objects are in clusters that nothing can join any more, bool."""

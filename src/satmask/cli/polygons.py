@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +12,17 @@ import typer
 from satmask.cli.options import DecisionFile, Json, LegendFile, Thresholds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import geopandas
     import numpy as np
 
+    from satmask.cleaning import Cleaning
+    from satmask.decisions import Decision
+    from satmask.features import Read, Shaping, Step, Steps
     from satmask.legend import Legend
     from satmask.scene import Scene
+    from satmask.windows import Window
 
 MARK = " probability"
 
@@ -34,8 +43,12 @@ def polygons(
         float, typer.Option(min=0, help="Close gaps that a disc of this radius doesn't fit into.")
     ] = 0.0,
     separate_m: Annotated[
-        float, typer.Option(min=0, help="Part objects where they narrow by this much on each side; for buildings, 0.5.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0,
+            help="Part objects where they narrow by this much on each side; for buildings, 0.5. As the raster says by default.",
+        ),
+    ] = None,
     simplify_m: Annotated[float, typer.Option(min=0, help="Leave out vertices; shared borders stay shared.")] = 0.0,
     square: Annotated[
         bool, typer.Option("--square", help="Give outlines right angles where the mask has them.")
@@ -47,46 +60,93 @@ def polygons(
     Each group of pixels that share edges and a class is a polygon. With flags that shape them, rows say more, and what
     each step saves and costs is told.
     """
-    from satmask import Scene, SettingError, find_polygons, write_polygons
+    from satmask import Scene
+    from satmask.cleaning import Cleaning
     from satmask.cli import options
-    from satmask.cli.output import complain, say, say_json
+    from satmask.features import Steps
+    from satmask.polygon_writer import PolygonWriter
 
     limits = options.numbers(threshold, "--threshold")
-    with Scene(raster) as scene:
+    cleaning = Cleaning(open_m, close_m, min_hole_m2, min_area_m2)
+    asked = any((min_hole_m2, open_m, close_m, separate_m, simplify_m, square))
+    with Scene(raster) as scene, PolygonWriter(out, layer="polygons") as writer:
         classes = _named(scene, legend)
-        if scene.dtype.kind == "f":
-            masks, probabilities = _decided(scene, classes, decision, limits)
-        elif limits or decision:
-            msg = f"--threshold and --decision must come with probabilities, got class ids in {raster.name}."
-            raise SettingError(msg)
-        else:
-            masks, probabilities = _ids(scene), None
-        if any((min_hole_m2, open_m, close_m, separate_m, simplify_m, square)):
-            from satmask.cleaning import Cleaning
-            from satmask.features import Shaping, find_features
+        chosen = _decision(scene, classes, decision, limits)
+        shaping = _shaping(scene, chosen, cleaning if asked else None, separate_m=separate_m)
+        shaping = replace(shaping, simplify_m=simplify_m, square=square)
+        read = _masks(scene, chosen) if scene.dtype.kind == "f" else partial(_ids, scene)
+        steps = Steps(drawing=asked)
+        counts = dict.fromkeys(classes.names, 0)
+        for frame in _frames(read, scene, classes, shaping, steps=steps, min_area_m2=min_area_m2):
+            writer.write(frame)
+            for name, count in frame["class"].value_counts().items():
+                counts[name] += int(count)
+        writer.finish()
+    _tell(out, counts, steps.told() if asked else (), as_json=as_json)
 
-            cleaning = Cleaning(open_m, close_m, min_hole_m2, min_area_m2)
-            shaping = Shaping(cleaning, separate_depth=separate_m, simplify_m=simplify_m, square=square)
-            if scene.grid.gsd_m is None:
-                msg = f"Shapes in metres must have a scene with a CRS, got one without: {raster.name}."
-                raise SettingError(msg)
-            features = find_features(masks, scene.grid, classes, probabilities=probabilities, shaping=shaping)
-            frame, steps = features.frame, features.steps
-        else:
-            frame = find_polygons(masks, scene.grid, classes, probabilities=probabilities, min_area_m2=min_area_m2)
-            steps = ()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_polygons(frame, out, layer="polygons")
-    counts = {name: int((frame["class"] == name).sum()) for name in classes.names}
+
+def _tell(out: Path, counts: dict[str, int], steps: Sequence[Step], *, as_json: bool) -> None:
+    """Say what was written, and what each step made of it."""
+    from satmask.cli.output import complain, say, say_json
+
+    polygons = sum(counts.values())
     if as_json:
         told = {"steps": [step.to_dict() for step in steps]} if steps else {}
-        say_json({"file": out, "polygons": len(frame), "classes": counts} | told)
+        say_json({"file": out, "polygons": polygons, "classes": counts} | told)
         return
     for step in steps:
         complain(f"{step.name}: {step.polygons:,} polygons, {step.vertices:,} vertices, IoU {step.iou:.4f}")
     for name, count in counts.items():
         say(f"{name}  {count:,}")
-    say(f"{len(frame):,} polygons written to {out}")
+    say(f"{polygons:,} polygons written to {out}")
+
+
+def _frames(
+    read: Read, scene: Scene, legend: Legend, shaping: Shaping, *, steps: Steps, min_area_m2: float
+) -> Iterator[geopandas.GeoDataFrame]:
+    """Features strip by strip; plain polygons where nothing is to be shaped."""
+    from satmask import Window
+    from satmask.features import find_features, stream_features
+    from satmask.polygon_writer import stream_polygons
+
+    if shaping.cleans and legend.exclusive:
+        # What is taken from a class goes to the nearest pixel's, which may lie anywhere.
+        classes, said = read(Window(0, 0, *scene.shape))
+        found = find_features(classes, scene.grid, legend, probabilities=said, shaping=shaping)
+        steps.adopt(found.steps)
+        yield found.frame
+    elif shaping.plain and read(Window(0, 0, 1, 1))[0].ndim == 2:
+        yield from stream_polygons(read, scene.grid, legend, min_area_m2=min_area_m2)
+    elif shaping.plain:
+        for channel, name in enumerate(legend.names):
+            one = partial(_one_class, read, legend.ids[channel], channel)
+            yield from stream_polygons(one, scene.grid, legend.subset([name]), min_area_m2=min_area_m2)
+    else:
+        yield from stream_features(read, scene.grid, legend, shaping=shaping, steps=steps)
+
+
+def _one_class(read: Read, id_: int, channel: int, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+    """Ids and probabilities of one class of several that overlap."""
+    import numpy as np
+
+    masks, said = read(window)
+    ids = masks[..., channel] * np.min_scalar_type(id_).type(id_)
+    return ids, None if said is None else said[..., [channel]]
+
+
+def _shaping(scene: Scene, decision: Decision, cleaning: Cleaning | None, *, separate_m: float | None) -> Shaping:
+    """What the raster's decision says, but for what is asked for."""
+    from satmask import SettingError
+    from satmask.features import shaping_of
+
+    shaping = shaping_of(decision, scene.grid)
+    if cleaning is None:
+        return shaping if separate_m is None else replace(shaping, separate_depth=separate_m)
+    if scene.grid.gsd_m is None:
+        msg = f"Shapes in metres must have a scene with a CRS, got one without: {scene.path.name}."
+        raise SettingError(msg)
+    depth = shaping.separate_depth if separate_m is None else separate_m
+    return replace(shaping, cleaning=cleaning, separate_depth=depth)
 
 
 def _named(scene: Scene, path: Path | None) -> Legend:
@@ -100,7 +160,7 @@ def _named(scene: Scene, path: Path | None) -> Legend:
     if legend is None:
         import numpy as np
 
-        found = np.setdiff1d(np.unique(_ids(scene)), [0, scene.profile.get("nodata") or 0])
+        found = np.setdiff1d(_values(scene), [0, scene.profile.get("nodata") or 0])
         legend = Legend.of({int(id_): f"class {id_}" for id_ in found} or {1: "class 1"})
     return legend
 
@@ -122,31 +182,69 @@ def _in_band_order(scene: Scene, legend: Legend | None) -> Legend:
     return legend
 
 
-def _ids(scene: Scene) -> np.ndarray:
-    """Class ids of the whole raster, 0 where it holds nodata that isn't a class."""
-    from satmask import DataError, Window
+def _values(scene: Scene) -> np.ndarray:
+    """The values that occur in a raster of class ids."""
+    import numpy as np
 
-    values = scene.raw(Window(0, 0, *scene.grid.shape))
+    from satmask import Window
+    from satmask.strips import STRIP_PX
+
+    height, width = scene.shape
+    rows = max(STRIP_PX // width, 1)
+    strips = (Window(top, 0, min(rows, height - top), width) for top in range(0, height, rows))
+    return np.unique(np.concatenate([np.unique(_ids(scene, strip)[0]) for strip in strips]))
+
+
+def _ids(scene: Scene, window: Window) -> tuple[np.ndarray, None]:
+    """Class ids of a window."""
+    from satmask import DataError
+
+    values = scene.raw(window)
     if values.shape[2] != 1 or values.dtype.kind not in "ui":
         msg = f"Raster must have one band of class ids, or floats, got {values.shape[2]} of {values.dtype} "
         msg += f"in {scene.path.name}."
         raise DataError(msg)
-    return values[..., 0]
+    return values[..., 0], None
 
 
-def _decided(
-    scene: Scene, legend: Legend, path: Path | None, limits: tuple[float, ...] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Decide as the raster says that predict did, but for what is given: class ids, or a mask a class."""
+def _decision(scene: Scene, legend: Legend, path: Path | None, limits: tuple[float, ...] | None) -> Decision:
+    """How the raster says that predict decided, but for what is given."""
+    from satmask import SettingError
+    from satmask.decisions import Decision, read_decision
+
+    if scene.dtype.kind != "f" and (limits or path):
+        msg = f"--threshold and --decision must come with probabilities, got class ids in {scene.path.name}."
+        raise SettingError(msg)
+    decision = Decision.from_tags(scene.tags, legend)
+    return (read_decision(path, decision) if path else decision).with_thresholds(limits)
+
+
+def _masks(scene: Scene, decision: Decision) -> Read:
+    """Classes of a window, and probabilities: class ids, or a mask a class where classes overlap."""
     import numpy as np
 
-    from satmask import Window
-    from satmask.decisions import Decision, read_decision
     from satmask.prediction import decide
+    from satmask.strips import Decided, rules_of
 
-    probabilities = scene.raw(Window(0, 0, *scene.grid.shape)).astype(np.float32, copy=False)
-    decision = Decision(legend) if legend.exclusive else Decision.from_tags(scene.tags, legend)
-    decision = (read_decision(path, decision) if path else decision).with_thresholds(limits)
+    legend, gsd_m = decision.legend, scene.grid.gsd_m
+
+    def said(window: Window) -> np.ndarray:
+        return scene.raw(window).astype(np.float32, copy=False)
+
     if legend.exclusive:
-        return decide(probabilities, legend, decision.thresholds), probabilities
-    return decision.masks(probabilities, gsd_m=scene.grid.gsd_m), probabilities
+
+        def choose(window: Window) -> tuple[np.ndarray, np.ndarray]:
+            probabilities = said(window)
+            return decide(probabilities, legend, decision.thresholds), probabilities
+
+        return choose
+    limits = np.asarray(decision.thresholds, np.float32)
+    decided = Decided(
+        lambda window: said(window) >= limits,
+        scene.shape,
+        legend,
+        rules_of(decision, gsd_m=gsd_m),
+        gsd_m=gsd_m,
+        merges=decision.merges,
+    )
+    return lambda window: (decided.read(window), said(window))
