@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from satmask.cli.options import DecisionFile, Json, Quiet, RegistrationFile, Thresholds
+from satmask.errors import SatmaskError, SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from satmask.engines import Engine
+    from satmask.prediction.planning import Plan
     from satmask.scene_lists import SceneSource
 
 
@@ -25,7 +28,17 @@ def predict(
     *,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     bands: Annotated[str | None, typer.Option(metavar="B,B…", help="Bands by number or name, as the model's.")] = None,
+    scaled: Annotated[bool, typer.Option("--scaled", help="Apply the scenes' tags of scale and offset.")] = False,
+    resample_to_gsd: Annotated[
+        str | None, typer.Option(metavar="M|model", help="Resample to pixels of M metres, or as the model knows them.")
+    ] = None,
+    stretch: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="Map these percentiles to the model's values, such as 2,98.")
+    ] = None,
     window: Annotated[int | None, typer.Option(help="Side of a window at most, in pixels.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory to stay below, such as 2GB; it chooses the windows.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads; all by default.")] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or keras.")] = "auto",
     symmetries: Annotated[str, typer.Option(help="none, flips or all: ways of seeing whose mean is taken.")] = "none",
@@ -40,33 +53,55 @@ def predict(
         typer.Option("--labelled/--unlabelled", help="Of a DSTL folder only images with, or without, labels."),
     ] = None,
     registration: RegistrationFile = None,
+    asset: Annotated[
+        str | None, typer.Option(metavar="A[,B…]", help="Of STAC items the asset of this name; several make one scene.")
+    ] = None,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Fetch what lists name on the network, too.")
+        bool, typer.Option("--allow-remote", help="Fetch what lists, STAC and VRT files name on the network, too.")
+    ] = False,
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Read what VRT files name outside of their folder, too.")
+    ] = False,
+    allow_huge: Annotated[
+        bool, typer.Option("--allow-huge", help="Read scenes that take much memory to decode, too.")
     ] = False,
     no_probabilities: Annotated[bool, typer.Option("--no-probabilities", help="Keep only classes.")] = False,
     polygons: Annotated[
         bool | None, typer.Option("--polygons/--no-polygons", help="By default where a scene has a CRS.")
     ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away what an earlier run began, instead of going on.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take: windows, time, memory, disk.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Predict scenes: classes, probabilities and polygons.
 
     Writes SCENE.classes.tif, SCENE.probabilities.tif and SCENE.gpkg into --out. A scene that can't be predicted is
-    reported, and the rest goes on; the exit code is then 1.
+    reported, and the rest goes on; the exit code is then 1. Stopped or killed, the same command goes on.
     """
     from satmask import open_engine
     from satmask.cli import options
     from satmask.cli.output import calm_tensorflow, complain, complain_about, say_json
     from satmask.datasets.dataset import Problem
     from satmask.decisions import read_decision
+    from satmask.permissions import allow
     from satmask.prediction import check_thresholds
     from satmask.scene_lists import choose_scenes, find_scenes, refuse_overwriting
     from satmask.symmetry import ways
 
+    granted = {"remote": allow_remote, "outside": allow_outside, "huge": allow_huge}
+    allow(*(what for what, given in granted.items() if given))  # type: ignore[arg-type]  # its own words
     problems: list[Problem] = []
     listed = find_scenes(
-        scenes, labelled=labelled, registration=registration, allow_remote=allow_remote, problems=problems
+        scenes,
+        labelled=labelled,
+        registration=registration,
+        assets=asset.split(",") if asset else (),
+        problems=problems,
     )
     paths = choose_scenes(listed, only)
     limits = options.numbers(threshold, "--threshold")
@@ -80,7 +115,7 @@ def predict(
     unusable = [{"scene": one.where, "reason": one.what} for one in problems if one.severity == "error"]
     complain_about([one["reason"] for one in unusable], what="error")
     settings = {
-        "bands": options.bands(bands),
+        **options.reading(bands=bands, scaled=scaled, gsd=resample_to_gsd, stretch=stretch).settings,
         "size": window,
         "symmetries": symmetries,
         "mean": mean,
@@ -89,13 +124,113 @@ def predict(
         "probabilities": not no_probabilities,
         "polygons": polygons,
     }
-    done, failed = _predict_all(network, paths, out, settings, quiet=quiet, as_json=as_json)
+    if dry_run:
+        _plan_all(network, paths, settings, memory, as_json=as_json)
+        return
+    settings |= _fit(network, paths, settings, memory) | {
+        "restart": restart,
+        "tell": lambda text: complain(f"note: {text}"),
+    }
+    with _terminable():
+        done, failed = _predict_all(network, paths, out, settings, quiet=quiet, as_json=as_json)
     failed = [*unusable, *failed]
     if as_json:
         say_json({"scenes": done, "failed": failed})
     if failed:
         complain(f"error: {len(done)} of {len(done) + len(failed)} scenes predicted; {len(failed)} failed.")
         raise typer.Exit(1)
+
+
+def _fit(network: Engine, paths: Sequence[SceneSource], settings: dict[str, Any], memory: str | None) -> dict[str, int]:
+    """Windows that fit the memory, measured on the first scene that can be opened."""
+    from satmask.cli.output import complain
+    from satmask.prediction.planning import find_room, parse_bytes
+    from satmask.prediction.walking import Seeing
+
+    if memory is None:
+        return {}
+    limit, seeing = parse_bytes(memory), Seeing(settings["symmetries"], settings["mean"])
+    for path in paths:
+        try:
+            room = find_room(network, path, limit, bands=settings["bands"], seeing=seeing)
+        except SettingError:
+            raise
+        except (SatmaskError, OSError):
+            continue  # it is reported in its turn
+        complain(
+            f"note: windows of {room.largest} pixels, {room.at_once} at a time, take {room.memory_bytes / 1e6:,.0f} MB."
+        )
+        return {"largest": room.largest, "at_once": room.at_once}
+    return {}
+
+
+def _plan_all(
+    network: Engine, paths: Sequence[SceneSource], settings: dict[str, Any], memory: str | None, *, as_json: bool
+) -> None:
+    """Print what the scenes would take."""
+    from dataclasses import asdict
+
+    from satmask.cli.output import complain, say, say_json
+    from satmask.prediction.planning import parse_bytes, plan_scene
+    from satmask.prediction.walking import Seeing
+
+    limit, plans, failed = parse_bytes(memory) if memory else None, [], []
+    for path in paths:
+        try:
+            plan = plan_scene(
+                network,
+                path,
+                bands=settings["bands"],
+                size=settings["size"],
+                seeing=Seeing(settings["symmetries"], settings["mean"]),
+                probabilities=settings["probabilities"],
+                memory_bytes=limit,
+            )
+        except SettingError:
+            raise
+        except (SatmaskError, OSError) as error:
+            failed.append({"scene": str(path), "reason": str(error)})
+            complain(f"error: {error}")
+            continue
+        plans.append(asdict(plan))
+        if not as_json:
+            say(_told(plan))
+    if as_json:
+        say_json({"plans": plans, "failed": failed})
+    if failed:
+        raise typer.Exit(1)
+
+
+def _told(plan: Plan) -> str:
+    """A plan in a few lines."""
+    height, width = plan.window
+    minutes, seconds = divmod(round(plan.network_seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    how = ", blended" if plan.blended else ""
+    return (
+        f"{plan.scene}  {plan.megapixels:,.2f} MP ({plan.shape[0]:,} × {plan.shape[1]:,})\n"
+        f"  windows  {plan.windows:,} of {height} × {width}{how}, {plan.at_once} at a time; "
+        f"{plan.computed_per_kept:.2f} pixels computed for each one kept\n"
+        f"  network  {f'{hours} h ' if hours else ''}{minutes} min {seconds} s\n"
+        f"  memory   {plan.memory_bytes / 1e6:,.0f} MB\n"
+        f"  disk     {plan.output_bytes / 1e6:,.0f} MB of outputs at most, {plan.work_bytes / 1e6:,.0f} MB on the way"
+    )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a request to end (SIGTERM) be answered as Ctrl-C is: what is there is kept."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def find_model(path: Path) -> Path:
@@ -113,6 +248,7 @@ def _predict_all(
     from dataclasses import asdict
 
     from satmask.cli.output import complain, complain_about, say
+    from satmask.fitting import Reading
     from satmask.prediction import predict_scenes
     from satmask.progress import track
     from satmask.scene_lists import megapixels
@@ -128,7 +264,7 @@ def _predict_all(
                 failed.append({"scene": str(path), "reason": str(found)})
                 complain(f"error: {found}" if path.name in str(found) else f"error: {path.name}: {found}")
                 continue
-            doubted += _doubts(network, path, settings["bands"])
+            doubted += _doubts(network, path, {key: settings[key] for key in Reading().settings})
             done.append({"scene": str(path), **asdict(found), "megapixels": round(sizes[path], 6)})
             if not as_json:
                 say(_line(done[-1]))
@@ -137,10 +273,10 @@ def _predict_all(
     return done, failed
 
 
-def _doubts(network: Engine, path: SceneSource, bands: Any) -> list[str]:
+def _doubts(network: Engine, path: SceneSource, reading: dict[str, Any]) -> list[str]:
     from satmask.fitting import doubts, open_for
 
-    with open_for(network.info, path, bands=bands) as scene:
+    with open_for(network.info, path, **reading) as scene:
         return doubts(network.info, scene)
 
 

@@ -84,6 +84,7 @@ def describe(engine: Engine, image: str | SceneSource, scene: Imagery, seeing: S
         "scene": {"name": scene.name, "shape": list(scene.shape), **identify_scene(image)},
         "settings": {
             "bands": [str(index) for index in scene.indexes],
+            "pixels": ", ".join(f"{key}={value}" for key, value in scene.notes.items()) or "as they are",
             "symmetries": seeing.symmetries,
             "mean": seeing.mean if seeing.symmetries != "none" else None,
         },

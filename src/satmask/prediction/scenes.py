@@ -8,13 +8,13 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import rasterio
 
 from satmask.addresses import as_address
 from satmask.errors import SatmaskError, SettingError
-from satmask.fitting import open_for
+from satmask.fitting import Reading, open_for
 from satmask.prediction.claim import Claim
 from satmask.prediction.finishing import Drafts
 from satmask.prediction.resuming import prepare
@@ -62,8 +62,12 @@ def predict_scene(
     out: str | Path,
     *,
     bands: Sequence[int | str] | None = None,
+    scaled: bool = False,
+    resample_to_gsd: float | Literal["model"] | None = None,
+    stretch: tuple[float, float] | None = None,
     size: int | None = None,
     largest: int | None = None,
+    at_once: int | None = None,
     symmetries: Symmetries = "none",
     mean: Mean = "geometric",
     thresholds: Sequence[float] | None = None,
@@ -86,8 +90,13 @@ def predict_scene(
         image: The scene: a raster, an address, a stack file or a stack.
         out: Folder for `<scene>.classes.tif`, `<scene>.probabilities.tif` and `<scene>.gpkg`.
         bands: Bands by number from 1 or by name, in the model's order.
+        scaled: Whether to apply the file's tags of scale and offset, see `satmask.fitting.open_for`.
+        resample_to_gsd: Size of a pixel in metres that the scene is resampled to, and the outputs have; "model" for the
+            nearest that the model was trained on.
+        stretch: Two percentiles of each band that become the ends of the model's values.
         size: Side of a window at most, in pixels.
         largest: The same, where it is chosen for memory's sake; a scene that was begun goes on with its windows.
+        at_once: Windows run at a time; as many as the engine gains by, by default.
         symmetries: Ways in which the network sees the scene, see `walk`.
         mean: How what it says is joined.
         thresholds: One for each class, or one for all; those of the decision by default.
@@ -111,7 +120,8 @@ def predict_scene(
     decision = (decision or engine.info.decision).with_thresholds(thresholds)
     ways(symmetries)  # refuses others
     out.mkdir(parents=True, exist_ok=True)
-    with open_for(engine.info, image, bands=bands) as scene, Claim(out, stem) as claim:
+    reading = Reading(None if bands is None else tuple(bands), scaled, resample_to_gsd, stretch)
+    with open_for(engine.info, image, **reading.settings) as scene, Claim(out, stem) as claim:
         if restart:
             claim.clear()
         wanted = scene.grid.crs is not None if polygons is None else polygons
@@ -120,8 +130,8 @@ def predict_scene(
             tiling, store = prepare(claim, engine, image, scene, seeing=seeing, tell=tell, **limits)
             work = Work(engine, scene, tiling, seeing=seeing, store=store, tell=tell)
             holder.append(work)
-            elsewhere = _spread(work, image, bands, claim.folder, spread) if spread else None
-            pieces = _told(work.pieces(elsewhere), progress)
+            elsewhere = _spread(work, image, reading, claim.folder, spread) if spread else None
+            pieces = _told(work.pieces(elsewhere, at_once=at_once), progress)
             drafts = claim.folder / "drafts"
             made, objects = _make(work, pieces, drafts, stem, decision, probabilities=probabilities, polygons=wanted)
             files = {name: _publish(path, out / path.name, sure=store is not None) for name, path in made.items()}
@@ -152,15 +162,14 @@ def _told(pieces: Iterator[Piece], progress: Callable[[float], None]) -> Iterato
 
 
 def _spread(
-    work: Work, image: str | SceneSource, bands: Sequence[int | str] | None, folder: Path, spread: Spread
+    work: Work, image: str | SceneSource, reading: Reading, folder: Path, spread: Spread
 ) -> Iterator[int] | None:
     """Have the windows that aren't done yet done elsewhere; None where there is nothing to share."""
     store, path = work.store, work.engine.path
     if store is None or path is None:
         return None
     source = image if isinstance(image, Stack) else as_address(image)
-    chosen = None if bands is None else tuple(bands)
-    job = Job(path, work.engine.name, source, chosen, work.tiling.size, work.seeing, folder)
+    job = Job(path, work.engine.name, source, reading, work.tiling.size, work.seeing, folder)
     missing = store.missing()
     done = sorted(set(range(len(work.tiling))) - set(missing))
     return itertools.chain(done, spread(job, missing)) if missing else None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from satmask.engines import Engine
+    from satmask.fitting import Reading
     from satmask.prediction.pieces import Piece
     from satmask.prediction.store import WindowStore
     from satmask.scene import Imagery
@@ -31,7 +32,7 @@ class Job:
         model: The file that `satmask.engines.open_engine` opens.
         engine: Which engine runs it.
         image: What the scene is opened from.
-        bands: Bands by number from 1 or by name, in the model's order; None for those that fit.
+        reading: How the scene is read for the model.
         size: Side of a window at most, in pixels.
         seeing: How the network sees the scene.
         folder: Where the store is.
@@ -40,7 +41,7 @@ class Job:
     model: Path
     engine: str
     image: SceneSource
-    bands: tuple[int | str, ...] | None
+    reading: Reading
     size: int
     seeing: Seeing
     folder: Path
@@ -96,18 +97,19 @@ class Work:
             known = None
         return known or self.do(step.number)
 
-    def pieces(self, done_elsewhere: Iterator[int] | None = None) -> Iterator[Piece]:
+    def pieces(self, done_elsewhere: Iterator[int] | None = None, *, at_once: int | None = None) -> Iterator[Piece]:
         """Everything that the network says about the scene, in row order; what isn't known yet is found out on the way.
 
         Args:
             done_elsewhere: Gives numbers of windows as others have done them, in any order; each is waited for until this
                 has given it or has ended.
+            at_once: Windows run at a time; as many as the engine gains by, by default.
 
         Yields:
             Pieces whose cores cover the scene exactly once.
         """
         steps = self.tiling.steps if done_elsewhere is None else _awaited(self.tiling.steps, done_elsewhere)
-        found = ahead(self.recall, steps, workers=self.engine.workers)
+        found = ahead(self.recall, steps, workers=at_once or self.engine.workers)
         if not self.tiling.blended:
             yield from found
             return
