@@ -35,7 +35,8 @@ shaping
 features
 datasets
 scoring
-submission survey batches leaks evidence scene_lists
+submission survey batches leaks evidence sample_objects stac
+scene_lists
 inspection splitting split_files
 findings inspection_page
 model_file+model_card+engines+assembly+rules
@@ -44,6 +45,7 @@ prediction
 validation tuning jobs
 quantisation
 calibration
+object_page
 run_page
 run_report
 training

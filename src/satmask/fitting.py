@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,6 +27,32 @@ FINEST = 32
 """Finer pixels than one so many times smaller than a scene's own are no use, and soon more than a disk holds."""
 SAME_GSD = 1.05
 """Pixel sizes that differ by no more than this aren't resampled into one another."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a scene is read for a model: the settings of `open_for`, so that they can be handed on as one.
+
+    Attributes:
+        bands: Bands by number from 1 or by name, in the model's order; None for those that fit.
+        scaled: Whether to apply the file's tags of scale and offset.
+        resample_to_gsd: Size of a pixel in metres that the scene is resampled to; "model" for the nearest that it knows.
+        stretch: Two percentiles of each band that become the ends of the model's values.
+
+    Example:
+        >>> Reading(bands=("red", 3)).settings
+        {'bands': ('red', 3), 'scaled': False, 'resample_to_gsd': None, 'stretch': None}
+    """
+
+    bands: tuple[int | str, ...] | None = None
+    scaled: bool = False
+    resample_to_gsd: float | Literal["model"] | None = None
+    stretch: tuple[float, float] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments for `open_for`."""
+        return dict(vars(self))
 
 
 def open_for(

@@ -33,7 +33,7 @@ def open_work(job: Job, *, threads: int | None = None, **settings: Any) -> Itera
         The open job: call `do` with the numbers of windows.
     """
     engine = open_engine(job.model, engine=_engine(job), threads=threads)
-    with open_for(engine.info, job.image, bands=job.bands) as scene:
+    with open_for(engine.info, job.image, **job.reading.settings) as scene:
         tiling = lay_out(engine.info, scene.shape, size=job.size)
         store = WindowStore(job.folder, tiling, len(engine.info.legend), new=False)
         yield Work(engine, scene, tiling, seeing=job.seeing, store=store, **settings)

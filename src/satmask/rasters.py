@@ -13,6 +13,7 @@ import rasterio.shutil
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
+from satmask.addresses import Remote
 from satmask.errors import SceneError
 from satmask.legend import Legend
 from satmask.scene import Imagery, Scene
@@ -63,7 +64,7 @@ def legend_tags(legend: Legend, thresholds: Sequence[float] = ()) -> dict[str, s
     return {**names, **limits, "CLASSES_EXCLUSIVE": "YES" if legend.exclusive else "NO"}
 
 
-def read_legend_tags(path: str | Path) -> Legend | None:
+def read_legend_tags(path: str | Path | Remote) -> Legend | None:
     """Read the legend that `legend_tags` put into a raster, in order of id; None where there is none.
 
     Raises:
@@ -131,7 +132,7 @@ class RasterWriter:
         """Say what the bands are; colours and control points can only be set on an open file."""
         for index, name in enumerate(self.kind.bands, start=1):
             self._file.set_band_description(index, name)
-        self._file.update_tags(**self.kind.tags)
+        self._file.update_tags(**scene.notes, **self.kind.tags)
         if self.kind.colours:
             self._file.write_colormap(1, dict(self.kind.colours))
         elif len(self.kind.bands) > 1:

@@ -13,6 +13,8 @@ from satmask.datasets.dstl import is_dstl, labelled_images, list_stacks
 from satmask.datasets.pairs import FOLDERS, list_images
 from satmask.datasets.scenes import is_mask
 from satmask.errors import SatmaskError, SettingError
+from satmask.permissions import allowed
+from satmask.stac import read_items
 from satmask.stack import SUFFIX, Stack, open_imagery
 
 if TYPE_CHECKING:
@@ -30,27 +32,28 @@ def find_scenes(
     *,
     labelled: bool | None = None,
     registration: Path | None = None,
-    allow_remote: bool = False,
+    assets: Sequence[str] = (),
     problems: list[Problem] | None = None,
 ) -> list[SceneSource]:
     """List the scenes that somebody names.
 
     A name is a raster or a stack file; an address such as `s3://bucket/scene.tif`; a folder, which stands for its rasters,
     or for those in its `images/` or `img/`, without masks and predictions; a DSTL folder; a pattern such as
-    `tiles/**/*.tif`; or a text file of names, one a line, as `list.txt` or `@list`.
+    `tiles/**/*.tif`; a text file of names, one a line, as `list.txt` or `@list`; or a STAC item or collection of items, as
+    `items.json`. What such files name on the network is listed only with the permission "remote".
 
     Args:
         names: What the user names. A file that isn't there is listed: who opens it says so.
         labelled: Of a DSTL folder only images with polygons (True) or without (False).
         registration: Shifts of its products, instead of its `registration.json`.
-        allow_remote: Whether list files may name addresses on the network; the user always may.
-        problems: Takes entries of list files that can't be used, and warnings.
+        assets: Of STAC items the asset of this name; several make one scene.
+        problems: Takes entries of lists that can't be used, and warnings.
 
     Returns:
         The scenes, in the order named, each once.
 
     Raises:
-        SettingError: If a folder, a pattern or all of it holds none, or a setting has no DSTL folder to apply to.
+        SettingError: If a folder, a pattern or all of it holds none, or a setting has nothing to apply to.
     """
     problems = [] if problems is None else problems
     if (labelled is not None or registration) and not any(is_dstl(Path(name)) for name in names):
@@ -58,10 +61,15 @@ def find_scenes(
             f"--labelled, --unlabelled and --registration must go with a DSTL folder, got {', '.join(map(str, names))}."
         )
         raise SettingError(msg)
+    if assets and not any(map(_is_items, names)):
+        msg = f"--asset must go with a STAC file, got {', '.join(map(str, names))}."
+        raise SettingError(msg)
     found: list[SceneSource] = []
     for name in names:
         if is_list(name):
-            found += _in_list(Path(str(name).removeprefix("@")), problems, allow_remote=allow_remote)
+            found += _in_list(Path(str(name).removeprefix("@")), problems)
+        elif _is_items(name):
+            found += _of_items(Path(name), problems, assets)
         elif is_dstl(Path(name)):
             found += _of_dstl(Path(name), problems, labelled=labelled, registration=registration)
         else:
@@ -81,6 +89,17 @@ def is_list(name: str | Path) -> bool:
     """
     text = str(name)
     return not is_remote(name) and (text.startswith("@") or text.lower().endswith(".txt"))
+
+
+def _is_items(name: str | Path) -> bool:
+    return not is_remote(name) and str(name).lower().endswith((".json", ".geojson")) and not str(name).endswith(SUFFIX)
+
+
+def _of_items(file: Path, problems: list[Problem], assets: Sequence[str]) -> list[SceneSource]:
+    def report(item: str, what: str) -> None:
+        problems.append(Problem(item, what))
+
+    return list(read_items(file, assets=assets, report=report))
 
 
 def _named(name: str | Path) -> list[SceneSource]:
@@ -115,7 +134,7 @@ def _is_ours(path: Path) -> bool:
     return is_mask(path) or path.stem.endswith(MARKS) or path.name.startswith(".")
 
 
-def _in_list(file: Path, problems: list[Problem], *, allow_remote: bool) -> list[SceneSource]:
+def _in_list(file: Path, problems: list[Problem]) -> list[SceneSource]:
     """The scenes that a text file names, relative to its folder; `#` begins a remark."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -128,19 +147,19 @@ def _in_list(file: Path, problems: list[Problem], *, allow_remote: bool) -> list
         if not name or name.startswith("#"):
             continue
         try:
-            found += _from_line(name, file, allow_remote=allow_remote)
+            found += _from_line(name, file)
         except SatmaskError as error:
             problems.append(Problem(f"{file.name}, line {number}", str(error)))
     return found
 
 
-def _from_line(name: str, file: Path, *, allow_remote: bool) -> list[SceneSource]:
+def _from_line(name: str, file: Path) -> list[SceneSource]:
     if is_remote(name):
-        if not allow_remote:
+        if not allowed("remote"):
             msg = f"List of scenes must name local files, got {name!r:.120} in {file.name}. --allow-remote lets it."
             raise SettingError(msg)
         return [as_address(name)]
-    if is_list(name):
+    if is_list(name) or _is_items(name):
         msg = f"List of scenes must name no other list, got {name!r} in {file.name}. Name it on the command line."
         raise SettingError(msg)
     return _named(file.parent / name)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    from satmask.fitting import Reading
 
 File = {"exists": True, "dir_okay": False}
 
@@ -38,17 +41,38 @@ def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
         raise SettingError(msg) from None
 
 
-def bands(text: str | None) -> tuple[int | str, ...] | None:
+def band_list(text: str | None) -> tuple[int | str, ...] | None:
     """Read bands by number or name, separated by commas.
 
     Example:
-        >>> bands("3,2,nir")
+        >>> band_list("3,2,nir")
         (3, 2, 'nir')
     """
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
     return tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+def reading(*, bands: str | None, scaled: bool, gsd: str | None, stretch: str | None) -> Reading:
+    """Read how scenes are to be read for a model.
+
+    Raises:
+        SettingError: If a size or a percentile isn't a number.
+    """
+    from satmask.errors import SettingError
+    from satmask.fitting import Reading
+
+    limits = numbers(stretch, "--stretch")
+    if limits is not None and len(limits) != 2:
+        msg = f"--stretch must be two percentiles such as 2,98, got {stretch!r}."
+        raise SettingError(msg)
+    try:
+        size = None if gsd is None else "model" if gsd == "model" else float(gsd)
+    except ValueError:
+        msg = f"--resample-to-gsd must be metres or 'model', got {gsd!r}."
+        raise SettingError(msg) from None
+    return Reading(band_list(bands), scaled, size, limits)  # type: ignore[arg-type]
 
 
 def mapping(texts: list[str] | None) -> dict[int, int]:
