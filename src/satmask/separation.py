@@ -86,13 +86,14 @@ def _flood(heights: np.ndarray, inside: np.ndarray, *, depth: float, smallest_px
         return inside.astype(np.int64)
     step = max((high - low) / LEVELS, depth / 8)
     parts, tops = np.zeros(heights.shape, np.float32), dict[int, tuple[int, int]]()
+    undrawn: tuple[np.ndarray, list[list[int]]] | None = None
     for level in [*np.arange(high - step, low, -step).tolist(), low]:
         under = (heights >= level) & inside
         count, pools = cv2.connectedComponents(under.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-        # A part lies in the pool of its top.
-        held: list[list[int]] = [[] for _ in range(count)]
-        for part, top in tops.items():
-            held[pools[top]].append(part)
+        held = _held(pools, count, tops)
+        if smallest_px:
+            _draw(parts, undrawn)
+            undrawn = None
         for pool, members in enumerate(held):
             if len(members) > 1:
                 held[pool] = _true_objects(
@@ -101,8 +102,30 @@ def _flood(heights: np.ndarray, inside: np.ndarray, *, depth: float, smallest_px
             elif pool and not members:
                 held[pool] = [_begin(np.where(pools == pool, heights, -np.inf), tops)]
         tops = {part: tops[part] for members in held for part in members}
+        # As long as every part has a pool to itself, none needs to be drawn.
+        if max(map(len, held)) < 2:
+            undrawn = pools, held
+            continue
+        _draw(parts, undrawn)
+        undrawn = None
         _rise(parts, pools, held)
+    _draw(parts, undrawn)
     return np.unique(np.where(inside, parts, 0), return_inverse=True)[1].reshape(inside.shape) + int(inside.all())
+
+
+def _held(pools: np.ndarray, count: int, tops: dict[int, tuple[int, int]]) -> list[list[int]]:
+    """The parts in each pool: a part lies where its top does."""
+    held: list[list[int]] = [[] for _ in range(count)]
+    for part, top in tops.items():
+        held[pools[top]].append(part)
+    return held
+
+
+def _draw(parts: np.ndarray, undrawn: tuple[np.ndarray, list[list[int]]] | None) -> None:
+    """Draw parts, in place, each of which has a pool to itself."""
+    if undrawn:
+        pools, held = undrawn
+        np.take(np.array([members[0] if members else 0 for members in held], np.float32), pools, out=parts)
 
 
 def _begin(heights: np.ndarray, tops: dict[int, tuple[int, int]]) -> int:
