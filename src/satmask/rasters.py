@@ -164,10 +164,17 @@ class RasterWriter:
     def reader(self) -> Iterator[Callable[..., np.ndarray]]:
         """Read back windows of everything written so far, `(height, width, bands)`: all bands, or those numbered from 1."""
         self._file.close()
-        with rasterio.open(self.draft) as file:
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(rasterio.open(self.draft))
+            except RasterioError as error:
+                raise self._failure(error) from error
 
             def read(window: Window, bands: Sequence[int] | None = None) -> np.ndarray:
-                return np.moveaxis(file.read(bands, window=_place(window)), 0, -1)
+                try:
+                    return np.moveaxis(file.read(bands, window=_place(window)), 0, -1)
+                except RasterioError as error:
+                    raise self._failure(error) from error
 
             yield read
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyogrio
+from pyogrio.errors import DataSourceError
 
 from satmask import __version__
 from satmask.decisions import merge
+from satmask.errors import SceneError
 from satmask.features import shaping_of, stream_features
 from satmask.masks import flatten
 from satmask.polygon_writer import PolygonWriter, stream_polygons
@@ -167,11 +169,10 @@ class Drafts:
         # Compression takes one core a raster, and goes on while polygons are traced and written.
         with _timeless(), ThreadPoolExecutor(2) as pool:
             finished = {name: pool.submit(file.finish) for name, file in self._kept.items()}
-            for frame in frames:
-                writer.write(frame)  # type: ignore[union-attr]  # no writer, no frames
+            polygons = _write(writer, frames) if writer else None
             files = {name: future.result() for name, future in finished.items()}
-            if writer:
-                files["polygons"] = writer.finish()
+        if polygons:
+            files["polygons"] = polygons
         return files, writer.rows if writer else 0
 
     def _paint(self, masks: np.ndarray, unknown: np.ndarray, window: Window) -> None:
@@ -232,6 +233,17 @@ class Drafts:
                 return drawn, said(window, [number])
 
             yield from stream(read, grid, legend.subset([name]))
+
+
+def _write(writer: PolygonWriter, frames: Iterator[geopandas.GeoDataFrame]) -> Path:
+    """Write polygons as they are traced."""
+    try:
+        for frame in frames:
+            writer.write(frame)
+        return writer.finish()
+    except DataSourceError as error:
+        msg = f"Polygons must be written whole, got {str(error)!r:.160} for {writer.path}. Is there room on the disk?"
+        raise SceneError(msg) from error
 
 
 @contextlib.contextmanager

@@ -85,8 +85,7 @@ def describe(engine: Engine, image: str | SceneSource, scene: Imagery, seeing: S
         "settings": {
             "bands": [str(index) for index in scene.indexes],
             "pixels": ", ".join(f"{key}={value}" for key, value in scene.notes.items()) or "as they are",
-            "symmetries": seeing.symmetries,
-            "mean": seeing.mean if seeing.symmetries != "none" else None,
+            "symmetries": seeing.symmetries if seeing.symmetries == "none" else f"{seeing.symmetries} ({seeing.mean})",
         },
     }
 

@@ -238,7 +238,9 @@ def predict_scenes(
             return image, error
 
     files = [image if isinstance(image, Stack) else as_address(image) for image in images]
-    yield from ahead(attempt, files, workers=engine.workers if all(map(_is_small, files)) else 1)
+    # A large scene is predicted in this thread: it is the one that Ctrl-C reaches.
+    side_by_side = engine.workers > 1 and all(map(_is_small, files))
+    yield from ahead(attempt, files, workers=engine.workers) if side_by_side else map(attempt, files)
 
 
 def _is_small(image: SceneSource) -> bool:
