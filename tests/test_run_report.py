@@ -12,7 +12,7 @@ import rasterio
 from onnx import helper, numpy_helper
 from sklearn import metrics
 
-from satmask import validation
+from satmask import sample_objects, validation
 from satmask.datasets import read_dataset
 from satmask.engines import open_engine
 from satmask.fitting import open_for
@@ -269,3 +269,51 @@ def test_overlapping_classes_are_counted_each_on_its_own(scene, tmp_path):
     counted = truth.labelled & valid
     expected = metrics.multilabel_confusion_matrix(truth.classes[counted], probabilities[counted] >= 0.5)
     assert scores["total"]["matrix"] == expected.tolist()
+
+
+def test_every_object_of_the_run_is_told_once(buildings):
+    run, _, held, scores = buildings
+    counts = scores["errors"]["counts"]
+    assert list(counts) == list(held.samples[0].labels.legend.names)
+    true, said = np.sum([*counts["building"].values()], axis=0).tolist()
+    groups = 0
+    for sample in held.samples:
+        probabilities, _ = predict(run, held, sample)
+        groups += cv2.connectedComponents((probabilities[..., 0] >= 0.5).astype(np.uint8), connectivity=4)[0] - 1
+    assert true == sum(len(sample.labels.geometries) for sample in held.samples)
+    assert said == groups
+    assert json.loads((run.folder / "scores.json").read_text())["errors"]["worst"] == scores["errors"]["worst"]
+
+
+def test_the_page_shows_the_worst_objects_where_they_are(buildings):
+    run, _, held, scores = buildings
+    page = (run.folder / "report.html").read_text()
+    worst = scores["errors"]["worst"]
+    for title, kind in (("Missed objects", "missed"), ("Invented objects", "invented"), ("Badly drawn", "badly drawn")):
+        assert (title in page) == bool(worst[kind])
+    assert worst["invented"]
+    first = worst["invented"][0]
+    sample = next(sample for sample in held.samples if sample.name == first["image"])
+    probabilities, _ = predict(run, held, sample)
+    assert probabilities[int(first["row"]), int(first["column"]), 0] >= 0.5
+    assert f"{first['x']:.6f}" in page
+    assert sample.bounds[0] <= first["x"] <= sample.bounds[2]
+    assert sample.bounds[1] <= first["y"] <= sample.bounds[3]
+    for name in ("Image", "Error"):
+        assert f'alt="{name} of building, invented, in {first["image"]}"' in page
+
+
+def test_objects_of_a_scene_are_those_of_its_whole_whatever_the_window(scene, tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", EXCLUSIVE, bands=4)
+    held = survey(scene.splits["val"], bands=(1, 2, 3, 4))
+    engine = open_engine(run.model)
+    (one,), _ = validation.judge(engine, held)
+    monkeypatch.setattr(validation, "walk", lambda engine, scene: walk(engine, scene, size=96))
+    (other,), _ = validation.judge(engine, held)
+    assert one.objects == other.objects
+    assert {listed.name for listed in one.objects.worst} == {
+        "roof",
+        "tree",
+    }  # ground, with id 0, is what has no objects
+    monkeypatch.setattr(sample_objects, "LARGEST", 100)
+    assert validation.judge(engine, held)[0][0].objects is None

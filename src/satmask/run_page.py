@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from satmask import charts, figures, threshold_charts
+from satmask.object_page import object_sections
 from satmask.pictures import panel_key, panels
 from satmask.report import Page, Picture, Section, Table
 from satmask.run import best_epoch
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from satmask.datasets.dataset import Dataset
     from satmask.legend import Legend
     from satmask.model_file import ModelInfo
+    from satmask.object_page import ShownObject
     from satmask.pictures import Example
     from satmask.report import Value
     from satmask.run import Run
@@ -45,6 +47,7 @@ class Findings:
         spread: Probabilities against truth over all validation samples.
         scores: The content of `scores.json`.
         shown: Views with their pictures under "worst" and "best".
+        worst: The worst objects with their pictures, under the names of `satmask.scoring.object_list.RANKINGS`.
     """
 
     run: Run
@@ -56,6 +59,7 @@ class Findings:
     spread: ThresholdCounts
     scores: dict[str, Any]
     shown: dict[str, list[tuple[View, Example]]]
+    worst: dict[str, list[ShownObject]] = field(default_factory=dict)
 
 
 def page_of(found: Findings, *, quality: int = 82) -> Page:
@@ -74,6 +78,7 @@ def page_of(found: Findings, *, quality: int = 82) -> Page:
         _places(found),
         _gallery(found, "worst", quality),
         _gallery(found, "best", quality),
+        *_objects(found, quality),
         _windows(found),
         _model(found),
         _recipe(found),
@@ -227,6 +232,11 @@ def _gallery(found: Findings, name: str, quality: int) -> Section | None:
     text += "." if legend.exclusive else f", among those that are labelled in at least {SLIVER:.1%} of their pixels."
     pictures = [picture for view, example in views for picture in _row(view, example, legend, quality)]
     return Section(f"{name.capitalize()} predictions", text, pictures=pictures, columns=4, key=panel_key(legend))
+
+
+def _objects(found: Findings, quality: int) -> list[Section]:
+    told = found.scores.get("errors")
+    return object_sections(told, found.worst, found.info.legend, quality) if told else []
 
 
 def _row(view: View, example: Example, legend: Legend, quality: int) -> list[Picture]:

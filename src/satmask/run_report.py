@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 from satmask import validation
 from satmask.engines import open_engine
 from satmask.labels import PolygonLabels
+from satmask.object_page import ShownObject, collect_objects, find_worst, window_around
 from satmask.progress import track
 from satmask.report import render_small
 from satmask.run import write_text
 from satmask.run_page import Findings, page_of
+from satmask.scoring.pixels import Confusion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from satmask.datasets.dataset import Dataset
+    from satmask.engines import Engine
     from satmask.run import Run
-    from satmask.scoring.pixels import Confusion
+    from satmask.scoring.object_list import ListedObject
     from satmask.survey import Survey
     from satmask.validation import Verdict, View
 
@@ -39,7 +42,7 @@ def report_run(run: Run, data: Dataset, held: Survey, split: str, *, quiet: bool
         quiet: Show no progress.
 
     Returns:
-        The content of `scores.json`: `data`, `model`, `total`, `probabilities`, `objects`, `places` and `samples`.
+        The content of `scores.json`: `data`, `model`, `total`, `probabilities`, `errors`, `objects`, `places` and `samples`.
 
     Raises:
         ModelError: If the model file can't be used.
@@ -53,6 +56,7 @@ def report_run(run: Run, data: Dataset, held: Survey, split: str, *, quiet: bool
         verdicts, spread = validation.judge(engine, held, objects=objects, progress=advance)
         scores = collect(run, data, split, verdicts)
         scores["probabilities"] = spread.to_dict()
+        scores["errors"] = collect_objects(verdicts, engine.info.legend)
         scores["objects"] = validation.score_objects(verdicts).to_dict() if objects else None
         advance(0, f"IoU {scores['total']['mean']['iou'] or 0:.4f} on {len(verdicts):,} validation images")
     write_text(run.folder / "scores.json", json.dumps(scores, ensure_ascii=False) + "\n")
@@ -61,9 +65,17 @@ def report_run(run: Run, data: Dataset, held: Survey, split: str, *, quiet: bool
         for name, views in choose(validation.rank(verdicts)).items()
     }
     counts = validation.add(verdict.counts for verdict in verdicts)
-    findings = Findings(run, data, held, split, engine.info, counts, spread, scores, shown)
+    worst = {name: [_shown(engine, held, *one) for one in found] for name, found in find_worst(verdicts).items()}
+    findings = Findings(run, data, held, split, engine.info, counts, spread, scores, shown, worst)
     write_text(run.folder / "report.html", render_small(lambda quality: page_of(findings, quality=quality)))
     return scores
+
+
+def _shown(engine: Engine, held: Survey, verdict: Verdict, one: ListedObject, told: dict[str, Any]) -> ShownObject:
+    """Predict what lies around an object once more."""
+    window = window_around(one, verdict.sample.shape)
+    view = validation.View(verdict.sample, window, Confusion.empty(engine.info.legend))
+    return ShownObject(verdict.sample.name, one, told, window, validation.illustrate(engine, view, held))
 
 
 def choose(ranked: Sequence[View]) -> dict[str, Sequence[View]]:

@@ -20,7 +20,9 @@ from satmask.labels import PolygonLabels, draw
 from satmask.masks import encode_coco
 from satmask.pictures import Example, display, stretch
 from satmask.prediction import LARGEST, decide, walk
+from satmask.sample_objects import Digest, SampleMasks
 from satmask.scoring.coco import CocoScore, score_coco
+from satmask.scoring.object_list import placed
 from satmask.scoring.pixels import Confusion, confusion
 from satmask.scoring.thresholds import ThresholdCounts, count_thresholds
 from satmask.submission import BUILDING, PredictedTile, crowdai_results
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
+    from satmask.grid import Grid
     from satmask.model_file import ModelInfo
     from satmask.scene import Imagery
     from satmask.survey import Survey
@@ -72,11 +75,15 @@ class Verdict:
         sample: The sample.
         views: Its pieces, in row order.
         detections: Its objects as the crowdAI challenge lists them; empty where they weren't asked for.
+        objects: What became of its objects; None where it is too large, see `satmask.sample_objects`.
+        grid: Where it lies, as far as it or its labels say.
     """
 
     sample: Sample
     views: tuple[View, ...]
     detections: tuple[dict[str, Any], ...] = ()
+    objects: Digest | None = None
+    grid: Grid | None = None
 
     @property
     def counts(self) -> Confusion:
@@ -131,12 +138,15 @@ def _judge_sample(
     views = [View(sample, window, Confusion.empty(info.legend)) for window in cut(*sample.shape)]
     found = np.zeros(sample.shape if number is not None else (0, 0), bool)
     sure = np.zeros(found.shape, np.float32)
+    masks = SampleMasks(sample, info.legend)
     with open_for(info, sample.image, bands=bands) as scene:
+        grid = placed(scene.grid, sample.bounds)
         for piece in walk(engine, scene):
             core = piece.tile.core
             truth = sample.labels.read(core)
             said = decision(piece.probabilities, info)
             counted = truth.labelled & piece.valid
+            masks.keep(core, truth, said, piece.valid)
             spread += count_thresholds(piece.probabilities, truth.classes, info.legend, valid=counted)
             for at, view in enumerate(views):
                 if not (common := core.shared_with(view.window)):
@@ -147,7 +157,7 @@ def _judge_sample(
             if number is not None:
                 found[core.slices], sure[core.slices] = said[..., 0], np.nan_to_num(piece.probabilities[..., 0])
     tiles = [] if number is None else [PredictedTile(number, found, sure)]
-    return Verdict(sample, tuple(views), tuple(crowdai_results(tiles))), spread
+    return Verdict(sample, tuple(views), tuple(crowdai_results(tiles)), masks.digest(), grid), spread
 
 
 def decision(probabilities: np.ndarray, info: ModelInfo) -> np.ndarray:

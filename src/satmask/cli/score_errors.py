@@ -77,25 +77,11 @@ def _text(value: float | None, decimals: int) -> str:
 def find_errors(comparisons: Mapping[str, Comparison]) -> ErrorList:
     """List the objects of every image; see `satmask.scoring.comparisons.compare_objects` for what counts as one."""
     from satmask.scoring.comparisons import find_objects
-    from satmask.scoring.object_list import list_objects
+    from satmask.scoring.object_list import list_objects, placed
 
     objects, grids = {}, {}
     for name, comparison in comparisons.items():
         with comparison.reader() as (grid, read):
             truth, predicted = find_objects(grid, read, comparison)
-        objects[name], grids[name] = list_objects(truth, predicted, comparison.legend), _placed(comparison, grid)
+        objects[name], grids[name] = list_objects(truth, predicted, comparison.legend), placed(grid, comparison.bounds)
     return ErrorList(next(iter(comparisons.values())).legend, objects, grids)
-
-
-def _placed(comparison: Comparison, grid: Grid) -> Grid:
-    """The image's grid; by the bounds that the truth tells where the prediction lies nowhere."""
-    from affine import Affine
-    from pyproj import CRS
-
-    from satmask.grid import Grid
-
-    if grid.crs is not None or comparison.bounds is None:
-        return grid
-    west, south, east, north = comparison.bounds
-    step = Affine((east - west) / grid.width, 0, west, 0, (south - north) / grid.height, north)
-    return Grid(grid.height, grid.width, step, CRS("OGC:CRS84"))

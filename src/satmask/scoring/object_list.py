@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import shapely
+from affine import Affine
 from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
@@ -17,6 +18,7 @@ from satmask.scoring.matching import find_overlaps, match
 from satmask.scoring.objects import ERRORS, kinds_of_errors
 
 Side = Literal["truth", "prediction"]
+Kinds: TypeAlias = dict[str, dict[str, tuple[int, int]]]
 MATCHED, INVENTED = "matched", "invented"
 # What `worst` finds, and what is told of it.
 RANKINGS = {
@@ -102,7 +104,7 @@ def _kind(place: int, side: Side) -> str:
     return INVENTED if kind == "missed" and side == "prediction" else kind
 
 
-def count_kinds(objects: Iterable[ListedObject], legend: Legend) -> dict[str, dict[str, tuple[int, int]]]:
+def count_kinds(objects: Iterable[ListedObject], legend: Legend) -> Kinds:
     """Count true and predicted objects of each kind; together they are all objects.
 
     Args:
@@ -172,6 +174,20 @@ def locate(one: ListedObject, grid: Grid) -> dict[str, Any]:
         "y": y,
         "crs": None if grid.crs is None else _named(grid.crs),
     }
+
+
+def placed(grid: Grid, bounds: tuple[float, float, float, float] | None) -> Grid:
+    """Place an image that lies nowhere by its bounds, where those are known.
+
+    Args:
+        grid: The image's grid; it stays as it is where it has a CRS.
+        bounds: West, south, east and north in degrees.
+    """
+    if grid.crs is not None or bounds is None:
+        return grid
+    west, south, east, north = bounds
+    step = Affine((east - west) / grid.width, 0, west, 0, (south - north) / grid.height, north)
+    return Grid(grid.height, grid.width, step, CRS("OGC:CRS84"))
 
 
 def _named(crs: CRS) -> str:
