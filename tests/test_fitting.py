@@ -70,11 +70,7 @@ def test_resampling_needs_to_know_sizes(info, tmp_path):
     with pytest.raises(SettingError, match="Give it in metres"):
         open_for(info.model_copy(update={"gsd_m": None}), placed, resample_to_gsd="model")
     for gsd in (0.0, -1.0, float("nan"), float("inf"), 1e-9):
-        with (
-            pytest.raises((SettingError, OverflowError), match="Pixel size")
-            if gsd != float("inf")
-            else pytest.raises(SettingError)
-        ):
+        with pytest.raises(SettingError, match="Pixel size must be"):
             open_for(info, placed, resample_to_gsd=gsd)
 
 

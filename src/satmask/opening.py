@@ -37,6 +37,8 @@ DRIVERS = {
     ".img": "HFA",
     ".vrt": "VRT",
 }
+# GDAL reads these from their beginning, row by row, and WebP as a whole.
+WITHOUT_BLOCKS = ("JPEG", "PNG", "WEBP")
 # A truncated JPEG is an error, not grey pixels, and so is a truncated PNG: GDAL's fast way of reading PNG at once hides
 # errors and leaves wrong pixels. Sidecar files are not looked for: folders of many tiles are slow to list, and sidecars
 # may name files anywhere.
@@ -101,12 +103,14 @@ class Opened:
     def _check(self, address: Path | Remote, driver: str) -> None:
         """Refuse what would take a lot of memory, by what GDAL says of it."""
         file = self.file
-        sizes = [_itemsize(name) for name in file.dtypes]
-        if driver in ("JPEG", "PNG", "WEBP"):
-            check_image(address.name, file.shape, sum(sizes), at_once=driver == "WEBP")
-        block = file.block_shapes[0]
-        together = sum(sizes) if file.profile.get("interleave") == "pixel" and driver == "GTiff" else max(sizes)
-        check_memory(address.name, block, block[0] * block[1] * together, file.count)
+        if driver in WITHOUT_BLOCKS:
+            size = _itemsize(file.dtypes[0]) * file.count
+            check_image(address.name, file.shape, size, at_once=driver == "WEBP")
+        elif self.directory is None:
+            sizes = [_itemsize(name) for name in file.dtypes]
+            height, width = file.block_shapes[0]
+            together = sum(sizes) if driver == "GTiff" and file.profile.get("interleave") == "pixel" else max(sizes)
+            check_memory(address.name, (height, width), height * width * together, file.count)
         if driver == "HFA" and isinstance(address, Path):
             outside = [one for one in file.files if Path(one).parent != address.absolute().parent]
             if outside:
