@@ -40,8 +40,8 @@ class _Tried:
     """One rectilinear form of each polygon.
 
     Attributes:
-        polygons: The forms; None where there is none.
-        iou: At most the IoU with the outline, and 0 where the form isn't a valid polygon; float64.
+        polygons: The forms, which needn't be valid; None where there is none.
+        iou: At most the IoU with the outline, and 0 where there is no new form; float64.
         corners: Corners of all rings, int64.
     """
 
@@ -102,7 +102,9 @@ def regularise(
         fits[fits] = _is_near(chosen[fits], polygons[usable[fits]], reach)
         squared[usable] = fits
         result[usable[fits]] = chosen[fits]
-        _part(result, squared, polygons, left, min_iou=min_iou)
+        known = np.full(len(polygons), -1.0)
+        known[usable] = iou
+        _part(result, squared, polygons, left, known, min_iou=min_iou)
     return result, squared
 
 
@@ -141,7 +143,8 @@ def _best(
     best_iou[already], most[already] = 1.0, np.inf
     for tried in _forms(polygons, rings, tolerance, frame=frame):
         worth = tried.iou - PRICE * (tried.corners - 4) / 2
-        better = (tried.iou >= max(min_iou, NOTHING)) & (worth > most)
+        better = np.flatnonzero((tried.iou >= max(min_iou, NOTHING)) & (worth > most))
+        better = better[shapely.is_valid(tried.polygons[better])]
         best[better], best_iou[better], most[better] = tried.polygons[better], tried.iou[better], worth[better]
     return best, best_iou
 
@@ -167,8 +170,7 @@ def _forms(polygons: np.ndarray, rings: Rings, tolerance: float, *, frame: np.nd
         made_areas, swept = shapely.area(made), swept_areas(asked, mine, count)
         # |A ∪ B| - |A ∩ B| is at most what is swept, and |A ∪ B| + |A ∩ B| is |A| + |B|.
         iou = (areas + made_areas - swept) / (areas + made_areas + swept)
-        good = changed & (swept < areas) & shapely.is_valid(made)
-        yield _Tried(made, np.where(good, iou, 0.0), numbers)
+        yield _Tried(made, np.where(changed & (swept < areas), iou, 0.0), numbers)
 
 
 def _directions(
@@ -201,10 +203,12 @@ def _polygons(rings: Rings, runs: Runs, turns: np.ndarray) -> np.ndarray:
 
 def _touching(polygons: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of polygons that have a point in common, one of them asked about, each pair once."""
-    found, other = shapely.STRtree(polygons).query(polygons[asked], predicate="intersects")
+    # Boxes alone first: a polygon meets itself in any case, and asking for that costs more than all the rest.
+    found, other = shapely.STRtree(polygons).query(polygons[asked])
     pairs = np.sort(np.column_stack([asked[found], other]), axis=1)
     pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
-    return pairs[:, 0], pairs[:, 1]
+    one, other = pairs[shapely.intersects(polygons[pairs[:, 0]], polygons[pairs[:, 1]])].T
+    return one, other
 
 
 def _overlapping(polygons: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -226,7 +230,9 @@ def _groups(one: np.ndarray, other: np.ndarray, count: int) -> np.ndarray:
     return np.unique(group, return_inverse=True)[1]
 
 
-def _part(result: np.ndarray, squared: np.ndarray, outlines: np.ndarray, left: np.ndarray, *, min_iou: float) -> None:
+def _part(
+    result: np.ndarray, squared: np.ndarray, outlines: np.ndarray, left: np.ndarray, fits: np.ndarray, *, min_iou: float
+) -> None:
     """Make polygons share no area, in place: cut those that fit worse; what can't be cut so is left as it was."""
     one, other = _overlapping(result, np.flatnonzero(squared))
     met: dict[int, list[int]] = {}
@@ -234,8 +240,8 @@ def _part(result: np.ndarray, squared: np.ndarray, outlines: np.ndarray, left: n
         met.setdefault(first, []).append(second)
         met.setdefault(second, []).append(first)
     members = np.array(sorted(met), np.int64)
-    fits, settled = iou_of(result[members], outlines[members]), set[int]()
-    for member in members[np.lexsort([-fits, ~squared[members]])].tolist():
+    settled = set[int]()
+    for member in members[np.lexsort([-fits[members], ~squared[members]])].tolist():
         ahead = [result[index] for index in met[member] if index in settled]
         if ahead:
             cut = shapely.difference(result[member], shapely.union_all(ahead))

@@ -220,12 +220,13 @@ def are_rectilinear(rings: Rings, shortest: float) -> np.ndarray:
         bool, `(polygons,)`.
     """
     edges, polygon, count = rings.after(rings.points) - rings.points, rings.owner[rings.ring], len(rings.middles)
-    lengths = np.abs(edges)
-    short = (lengths < shortest * (1 - EXACT)) & (rings.sizes > 4)[rings.ring]
-    possible = np.bincount(polygon[short], minlength=count) == 0
+    short = (edges.real**2 + edges.imag**2 < (shortest * (1 - EXACT)) ** 2) & (rings.sizes > 4)[rings.ring]
+    possible = np.ones(count, bool)
+    possible[polygon[short]] = False
     # Of outlines of masks, that leaves few.
     asked = possible[polygon]
-    edges, lengths, polygon = edges[asked], lengths[asked], polygon[asked]
+    edges, polygon = edges[asked], polygon[asked]
+    lengths = np.abs(edges)
     votes = np.divide(edges, lengths, out=np.zeros_like(edges), where=lengths > 0) ** 4
     total = _sums(votes * lengths, polygon, count)
     wrong = np.abs(np.angle(votes * np.conj(total[polygon]))) > EXACT
