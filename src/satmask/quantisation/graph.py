@@ -96,7 +96,11 @@ def measure_ranges(
 
 
 def quantise(
-    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], *, floats: Sequence[str] = ()
+    model: onnx.ModelProto,
+    ranges: Mapping[str, tuple[float, float]],
+    *,
+    floats: Sequence[str] = (),
+    fused: bool = False,
 ) -> onnx.ModelProto:
     """Rewrite a folded graph for eight bits.
 
@@ -107,6 +111,8 @@ def quantise(
         model: A folded graph; left as it is.
         ranges: What `measure_ranges` found.
         floats: Names of further layers to leave in float32.
+        fused: Don't round between a convolution and its ELU. OpenVINO computes both at once, which is faster and loses
+            less; ONNX Runtime has a whole-number convolution only where its result is rounded.
 
     Returns:
         The graph; the same arguments give the same bytes.
@@ -137,14 +143,16 @@ def quantise(
             _OneImage(_blank(model)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_WHOLE),
-            nodes_to_exclude=[names[0], *floats],
+            nodes_to_exclude=[names[0], *floats, *_lone_joins(model)],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             extra_options={"TensorQuantOverrides": overrides},
         )
         found = onnx.load(target)
-    return _standard(_keep_scores(found, names[-1]))
+    scores = {node.output[0] for node in found.graph.node if node.name == names[-1]}
+    before_elu = {node.input[0] for node in model.graph.node if node.op_type == "Elu"} if fused else set()
+    return _standard(_unround(found, scores | before_elu))
 
 
 def store_halves(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -224,20 +232,25 @@ def _ends(values: np.ndarray, method: Method) -> tuple[float, float]:
     return min(float(low), 0.0), max(float(high), 0.0)
 
 
-def _keep_scores(model: onnx.ModelProto, last: str) -> onnx.ModelProto:
-    """Take away the rounding of what the last layer gives."""
+def _unround(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
+    """Take away the rounding of some tensors."""
     graph = model.graph
-    scores = next(node.output[0] for node in graph.node if node.name == last)
-    to_whole = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == scores]
-    for node in to_whole:
-        back = [
-            other for other in graph.node if other.op_type == "DequantizeLinear" and other.input[0] == node.output[0]
-        ]
-        for other in back:
-            _rename(graph.node, other.output[0], scores)
-            graph.node.remove(other)
+    for node in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in names]:
+        for back in [other for other in graph.node if other.input and other.input[0] == node.output[0]]:
+            _rename(graph.node, back.output[0], node.input[0])
+            graph.node.remove(back)
         graph.node.remove(node)
     return model
+
+
+def _lone_joins(model: onnx.ModelProto) -> list[str]:
+    """Concatenations that float operators take from: nothing is gained there, and OpenVINO 2026.4 crashes on them."""
+    takers: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            takers.setdefault(name, set()).add(node.op_type)
+    joins = [node for node in model.graph.node if node.op_type == "Concat"]
+    return [node.name for node in joins if takers.get(node.output[0], set()) - set(_WHOLE)]
 
 
 def _rename(nodes: Sequence[onnx.NodeProto], old: str, new: str) -> None:

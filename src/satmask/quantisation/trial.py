@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from satmask.engines import EngineName, open_engine
-from satmask.errors import DataError, SettingError
+from satmask.errors import DataError, ModelError, SettingError
 from satmask.fitting import open_for
 from satmask.model_file import check, write
 from satmask.prediction import choose_window
@@ -22,7 +24,7 @@ from satmask.validation import add, judge
 from satmask.windows import draw, round_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
 
@@ -171,8 +173,9 @@ class Outcome:
     def verdict(self) -> str:
         """Why it must be refused; empty where it does."""
         if not self.loss <= self.terms.max_loss:
+            least = 100 * (self.iou - max(trial.iou for trial in self.trials))
             return (
-                f"Quantised model must lose at most {self.terms.max_loss:g} points of IoU, got {self.loss:.2f} in the best "
+                f"Quantised model must lose at most {self.terms.max_loss:g} points of IoU, got {least:.2f} in the best "
                 f"of {len(self.trials)} tries. Pass --max-loss, or more --windows."
             )
         if not self.gain >= self.terms.gain:
@@ -283,11 +286,9 @@ class _Work:
         if self.terms.weights == "float16":
             return [self._judge_graph(store_halves(self.folded), "", (), (close, truth))]
         ranges = {method: measure_ranges(self.folded, images, method=method) for method in METHODS}
-        distances = {
-            method: self._distance(quantise(self.folded, ranges[method]), (close, truth)) for method in METHODS
-        }
+        distances = {method: self._distance(self._quantise(ranges[method]), (close, truth)) for method in METHODS}
         method: Method = min(METHODS, key=lambda name: distances[name])
-        trials = [self._judge_graph(quantise(self.folded, ranges[method]), method, (), (close, truth))]
+        trials = [self._judge_graph(self._quantise(ranges[method]), method, (), (close, truth))]
         ranked: list[str] = []
         for count in LEFT:
             if 100 * (iou - trials[-1].iou) <= self.terms.max_loss or count > len(layers(self.folded)) - 2:
@@ -295,9 +296,12 @@ class _Work:
             ranked = ranked or self._rank(ranges[method], (close, truth))
             floats = tuple(ranked[:count])
             trials.append(
-                self._judge_graph(quantise(self.folded, ranges[method], floats=floats), method, floats, (close, truth))
+                self._judge_graph(self._quantise(ranges[method], floats=floats), method, floats, (close, truth))
             )
         return trials
+
+    def _quantise(self, ranges: Mapping[str, tuple[float, float]], floats: Sequence[str] = ()) -> onnx.ModelProto:
+        return quantise(self.folded, ranges, floats=floats, fused=self.terms.engine_name == "openvino")
 
     def _judge_graph(
         self,
@@ -315,6 +319,7 @@ class _Work:
     def _distance(self, graph: onnx.ModelProto, close: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]) -> float:
         """Write a graph aside; mean absolute difference of its probabilities from those of the model as it is."""
         write(graph, self.part, self.info)
+        self._survive()
         engine = self._open(self.part)
         said = [np.abs(engine.run(image[None]) - there).mean() for image, there in zip(*close, strict=True)]
         return float(np.mean(said))
@@ -328,7 +333,7 @@ class _Work:
         for place, name in enumerate(names):
             self.progress(f"Looking for layers that lose most, {place + 1} of {len(names)}")
             others = [other for other in names if other != name]
-            distances[name] = self._distance(quantise(self.folded, ranges, floats=others), close)
+            distances[name] = self._distance(self._quantise(ranges, floats=others), close)
         return sorted(names, key=lambda name: -distances[name])
 
     def _judge(self, engine: Engine) -> float:
@@ -349,6 +354,21 @@ class _Work:
         cases = {"before": lambda: self.before.run(images), "after": lambda: after.run(images)}
         timings = interleave(cases, self.terms.rounds)
         return side, (timings["before"].median, timings["after"].median)
+
+    def _survive(self) -> None:
+        """Run the graph in a process of its own first: OpenVINO crashes on some graphs, and would take this one along."""
+        if self.terms.engine_name != "openvino":
+            return
+        stride, bands = self.info.stride, len(self.info.bands)
+        code = (
+            "import sys, numpy; from satmask import open_engine; "
+            f"open_engine(sys.argv[1], engine='openvino', threads=1).run(numpy.zeros((1, {2 * stride}, {2 * stride}, {bands})))"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(self.part)], capture_output=True, text=True, check=False)  # noqa: S603 - our own code and path
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            msg = f"Quantised model must run in OpenVINO, got {reason!r:.200}. Try --engine onnxruntime."
+            raise ModelError(msg)
 
     def _open(self, path: Path) -> Engine:
         return open_engine(path, engine=self.terms.engine_name, threads=self.terms.threads)
