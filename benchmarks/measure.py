@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import statistics
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from satmask import timing as timer
+from satmask.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,22 +19,6 @@ if TYPE_CHECKING:
 # Instruction sets that decide how fast a processor multiplies matrices, as Linux names them.
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "amx_bf16", "asimd", "sve")
 PACKAGES = ("tensorflow", "keras", "onnxruntime", "openvino", "numpy", "rasterio")
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long one case took.
-
-    Attributes:
-        seconds: One entry a round.
-    """
-
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """Median over the rounds, in seconds."""
-        return statistics.median(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -52,26 +37,8 @@ class Ratio:
 
 
 def interleave(cases: Mapping[str, Callable[[], object]], rounds: int, *, warm: bool = True) -> dict[str, Timing]:
-    """Time cases in turn, A B A B …, so that a machine that gets slower or warmer does so for all of them.
-
-    Args:
-        cases: What to call, by name.
-        rounds: How often each is timed.
-        warm: Call each once before, untimed: compilers, caches and pools are then in place.
-
-    Returns:
-        The timings, by name.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(-1 if warm else 0, rounds):
-        for name, case in cases.items():
-            begun = time.perf_counter()
-            case()
-            took = time.perf_counter() - begun
-            if number >= 0:
-                seconds[name].append(took)
-            _tell(f"  round {number + 1 or 'warm-up'}/{rounds}: {name} {took:.3f} s")
-    return {name: Timing(tuple(entries)) for name, entries in seconds.items()}
+    """Time cases in turn as `satmask.timing` does, and tell each call on stderr."""
+    return timer.interleave(cases, rounds, warm=warm, tell=_tell)
 
 
 def show(timings: Mapping[str, Timing], *, amount: float, unit: str) -> None:
