@@ -106,7 +106,7 @@ class Opened:
         if driver in WITHOUT_BLOCKS:
             size = _itemsize(file.dtypes[0]) * file.count
             check_image(address.name, file.shape, size, at_once=driver == "WEBP")
-        elif self.directory is None:
+        elif self.directory is None or self.directory.in_parts:
             sizes = [_itemsize(name) for name in file.dtypes]
             height, width = file.block_shapes[0]
             together = sum(sizes) if driver == "GTiff" and file.profile.get("interleave") == "pixel" else max(sizes)

@@ -59,9 +59,10 @@ def check_tiff(path: Path) -> tuple[Directory, list[str]]:
         raise SceneError(msg) from error
     first = directories[0]
     for directory in directories:
-        # What decoding takes: the block, or what it is made from where that pretends to be larger.
+        # What decoding takes: the block, or what it is made from where that pretends to be larger. Strips that aren't
+        # compressed GDAL reads in parts.
         memory = max(directory.block_bytes, int(directory.counts.max()) // 2)
-        check_memory(path.name, directory.block, memory, directory.samples)
+        check_memory(path.name, directory.block, 0 if directory.in_parts else memory, directory.samples)
         if lost := directory.beyond(size):
             what = "" if directory is first else " of a mask or an overview"
             msg = (

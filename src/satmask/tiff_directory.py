@@ -73,6 +73,11 @@ class Directory:
         together = 1 if self.planar else self.samples
         return self.block[0] * -(-self.block[1] * together * self.bits // 8)
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether GDAL can read a block in parts: strips that aren't compressed."""
+        return self.compression == UNCOMPRESSED and self.block[1] == self.width
+
     def absent(self) -> int:
         """Number of blocks that aren't there: they read as nodata, or as 0."""
         return int(np.count_nonzero((self.offsets == 0) | (self.counts == 0)))
