@@ -301,3 +301,67 @@ def test_a_tile_without_a_place_has_none(tmp_path):
         assert (scene.grid.crs, scene.grid.gsd_m, scene.grid.degrees) == (None, None, None)
     with Scene(path) as scene:
         assert scene.grid.crs is None
+
+
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"]
+)
+@pytest.mark.parametrize("bigtiff", ["NO", "YES"])
+def test_every_type_of_real_numbers_is_read_as_it_is(tmp_path, dtype, bigtiff):
+    kind = np.dtype(dtype)
+    low, high = (-1e30, 1e30) if kind.kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
+    values = np.random.default_rng(0).integers(-(2**62), 2**62, (30, 20, 2)).astype(kind)
+    values[0, 0], values[0, 1] = low, high
+    with Scene(write(tmp_path / "a.tif", values, bigtiff=bigtiff)) as scene:
+        pixels = scene.read(Window(0, 0, 30, 20))
+        assert scene.dtype == pixels.values.dtype == kind
+        assert pixels.valid.all()
+        assert (pixels.values == values).all()
+        assert pixels.filled([0, 0]).dtype == np.float32
+
+
+@pytest.mark.parametrize("nodata", [2**53 + 2, 2**53, -1, 0])
+def test_nodata_of_64_bits_is_that_number_and_no_neighbour(tmp_path, nodata):
+    values = np.full((4, 4, 1), nodata, np.int64)
+    values[1], values[2] = nodata + 1, nodata - 1
+    with Scene(write(tmp_path / "a.tif", values, nodata=nodata)) as scene:
+        assert scene.read(Window(0, 0, 4, 4)).valid.all(axis=1).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("nodata", [-9999, 256, 1e9, 0.5])
+def test_nodata_that_no_pixel_can_hold_makes_none_invalid(tmp_path, nodata):
+    values = noise()
+    values[0] = 0
+    path = write(tmp_path / "a.vrt.tif", values)
+    (tmp_path / "a.vrt").write_text(
+        '<VRTDataset rasterXSize="50" rasterYSize="40"><VRTRasterBand dataType="Byte" band="1">'
+        f'<NoDataValue>{nodata}</NoDataValue><SimpleSource><SourceFilename relativeToVRT="1">{path.name}'
+        "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    with Scene(tmp_path / "a.vrt") as scene:
+        assert scene.read(Window(0, 0, 40, 50)).valid.all()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [Affine(1, 0, 5e5, 0, 1, 4e6), Affine.translation(5e5, 4e6) @ Affine.rotation(30) @ Affine.scale(2, -3)],
+    ids=["south-up", "rotated"],
+)
+def test_places_of_any_kind_are_kept(tmp_path, place):
+    path = tmp_path / "a.tif"
+    settings = {"driver": "GTiff", "height": 9, "width": 8, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(path, "w", transform=place, **settings) as file:
+        file.write(np.arange(72, dtype=np.uint8).reshape(1, 9, 8))
+    with Scene(path) as scene:
+        assert scene.grid.transform.almost_equals(place)
+        assert (scene.read(Window(0, 0, 9, 8)).values.ravel() == np.arange(72)).all()
+
+
+def test_tags_of_scale_are_told_and_change_nothing(tmp_path):
+    values = noise(dtype=np.uint16)
+    path = write(tmp_path / "a.tif", values)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (0.1, 1, 2), (-5, 0, 3)
+    with Scene(path, bands=[3, 1]) as scene:
+        assert scene.scaling == ((2.0, 3.0), (0.1, -5.0))
+        assert (scene.read(Window(0, 0, 40, 50)).values == values[..., [2, 0]]).all()
