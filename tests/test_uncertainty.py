@@ -1,9 +1,13 @@
 """Laws of uncertainty: it is the entropy that others compute, 0 without doubt, 1 at a guess, NaN where nothing is known."""
 
+import json
+
 import numpy as np
 import pytest
+import rasterio
 from scipy import stats
 
+from satmask.cli import main
 from satmask.uncertainty import entropy
 
 
@@ -44,3 +48,32 @@ def test_windows_have_the_bits_of_the_whole():
         assert np.array_equal(
             entropy(said[row:, column : column + 9], exclusive=False), whole[row:, column : column + 9]
         )
+
+
+def write_scene(path):
+    pixels = np.random.default_rng(5).integers(0, 255, (1, 70, 90), dtype=np.uint8)
+    pixels[:, :9, :11] = 0
+    place = rasterio.Affine(0.5, 0, 600_000, 0, -0.5, 5_000_000)
+    settings = {"driver": "GTiff", "height": 70, "width": 90, "count": 1, "dtype": "uint8", "nodata": 0}
+    with rasterio.open(path, "w", crs="EPSG:32633", transform=place, **settings) as file:
+        file.write(pixels)
+
+
+def test_predict_writes_the_entropy_of_the_probabilities_beside_them(tmp_path, write_model, capsys):
+    write_scene(tmp_path / "scene.tif")
+    model = write_model(tmp_path / "model.onnx", ["red"], ["house", "pond"], stride=16, halo=16)
+    arguments = ["predict", str(model), str(tmp_path / "scene.tif"), "--quiet", "--json", "--out"]
+    assert main([*arguments, str(tmp_path / "plain")]) == 0
+    assert json.loads(capsys.readouterr().out)["scenes"][0]["uncertainty"] is None
+    for folder, flags in (("one", []), ("two", ["--window", "48"])):
+        assert main([*arguments, str(tmp_path / folder), "--uncertainty", *flags]) == 0
+        told = json.loads(capsys.readouterr().out)["scenes"][0]
+        with rasterio.open(told["uncertainty"]) as file, rasterio.open(told["probabilities"]) as said:
+            assert (file.crs, file.transform, file.nodata is not None) == (said.crs, said.transform, True)
+            assert file.descriptions == ("uncertainty",)
+            found, expected = file.read(1), entropy(np.moveaxis(said.read(), 0, -1), exclusive=False)
+        assert np.array_equal(found, expected, equal_nan=True)
+        assert np.isnan(found[:9, :11]).all()
+    # Such a raster is no scene.
+    assert main(["predict", str(model), str(tmp_path / "one"), "--quiet", "--out", str(tmp_path / "three")]) == 2
+    assert "folder without any" in capsys.readouterr().err

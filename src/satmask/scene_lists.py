@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SceneSource: TypeAlias = Path | Remote | Stack
 """What a scene is opened from."""
 
-MARKS = (".classes", ".probabilities")
+MARKS = (".classes", ".probabilities", ".uncertainty")
 """What predictions are called after the scene's name."""
 
 

@@ -66,6 +66,9 @@ def predict(
         bool, typer.Option("--allow-huge", help="Read scenes that take much memory to decode, too.")
     ] = False,
     no_probabilities: Annotated[bool, typer.Option("--no-probabilities", help="Keep only classes.")] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also write SCENE.uncertainty.tif, the entropy from 0 to 1.")
+    ] = False,
     polygons: Annotated[
         bool | None, typer.Option("--polygons/--no-polygons", help="By default where a scene has a CRS.")
     ] = None,
@@ -123,6 +126,7 @@ def predict(
         "decision": read_decision(decision, network.info.decision) if decision else None,
         "probabilities": not no_probabilities,
         "polygons": polygons,
+        "uncertainty": uncertainty,
     }
     if dry_run:
         _plan_all(network, paths, settings, memory, as_json=as_json)
@@ -184,6 +188,7 @@ def _plan_all(
                 size=settings["size"],
                 seeing=Seeing(settings["symmetries"], settings["mean"]),
                 probabilities=settings["probabilities"],
+                uncertainty=settings["uncertainty"],
                 memory_bytes=limit,
             )
         except SettingError:
@@ -281,6 +286,6 @@ def _doubts(network: Engine, path: SceneSource, reading: dict[str, Any]) -> list
 
 
 def _line(result: dict[str, Any]) -> str:
-    files = [str(result[key]) for key in ("classes", "probabilities", "polygons") if result[key]]
+    files = [str(result[key]) for key in ("classes", "probabilities", "uncertainty", "polygons") if result[key]]
     objects = f"{result['objects']:,} polygons  " if result["polygons"] else ""
     return f"{Path(result['scene']).name}  {result['megapixels']:.2f} MP  {objects}{' '.join(files)}"

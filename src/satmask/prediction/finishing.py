@@ -26,6 +26,7 @@ from satmask.polygon_writer import PolygonWriter, stream_polygons
 from satmask.prediction.pieces import decide
 from satmask.rasters import RasterKind, RasterWriter, legend_tags
 from satmask.strips import STRIP_PX, Decided, rules_of
+from satmask.uncertainty import entropy
 from satmask.windows import Window
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ def probability_layer(decision: Decision) -> Layer:
     names = [f"{entry.name} probability" for entry in decision.legend]
     kind = RasterKind(np.dtype(np.float32), names, math.nan, tags=tags_of(decision))
     return Layer("probabilities", kind, lambda probabilities: probabilities)
+
+
+def uncertainty_layer(decision: Decision) -> Layer:
+    """One band: how unsure the network is, 0 to 1, see `satmask.uncertainty`; NaN where unknown."""
+    kind = RasterKind(np.dtype(np.float32), ("uncertainty",), math.nan, tags={"SOFTWARE": f"satmask {__version__}"})
+    return Layer("uncertainty", kind, partial(entropy, exclusive=decision.legend.exclusive))
 
 
 def class_kind(decision: Decision) -> RasterKind:

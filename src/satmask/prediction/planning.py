@@ -121,6 +121,7 @@ def plan_scene(
     size: int | None = None,
     seeing: Seeing | None = None,
     probabilities: bool = True,
+    uncertainty: bool = False,
     memory_bytes: int | None = None,
 ) -> Plan:
     """Say what predicting a scene takes; nothing is written.
@@ -132,6 +133,7 @@ def plan_scene(
         size: Side of a window at most, in pixels.
         seeing: How the network sees the scene.
         probabilities: Whether they are kept.
+        uncertainty: Whether that is written, too.
         memory_bytes: Memory to stay below; it chooses the windows where `size` doesn't.
 
     Returns:
@@ -150,8 +152,8 @@ def plan_scene(
         seconds = time_window(engine, scene, tiling, seeing, at_once=min(at_once, len(tiling)))
     pixels, classes = scene.shape[0] * scene.shape[1], len(info.legend)
     masks = 0 if info.legend.exclusive or classes == 1 else classes
-    draft = pixels * (4 * classes + info.legend.dtype.itemsize + masks)
-    kept = pixels * (4 * classes * probabilities + info.legend.dtype.itemsize)
+    draft = pixels * (4 * classes + 4 * uncertainty + info.legend.dtype.itemsize + masks)
+    kept = pixels * (4 * classes * probabilities + 4 * uncertainty + info.legend.dtype.itemsize)
     stored = _stored(tiling, classes) if len(tiling) > 1 else 0
     return Plan(
         scene=scene.name,

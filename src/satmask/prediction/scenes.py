@@ -16,7 +16,7 @@ from satmask.addresses import as_address
 from satmask.errors import SatmaskError, SettingError
 from satmask.fitting import Reading, open_for
 from satmask.prediction.claim import Claim
-from satmask.prediction.finishing import Drafts
+from satmask.prediction.finishing import Drafts, uncertainty_layer
 from satmask.prediction.resuming import prepare
 from satmask.prediction.tiling import LARGEST
 from satmask.prediction.walking import Seeing, ahead
@@ -48,12 +48,14 @@ class Outputs:
         probabilities: One band a class, or None.
         polygons: GeoPackage, or None.
         objects: Number of polygons.
+        uncertainty: One band, see `satmask.uncertainty`, or None.
     """
 
     classes: Path
     probabilities: Path | None
     polygons: Path | None
     objects: int
+    uncertainty: Path | None = None
 
 
 def predict_scene(
@@ -74,6 +76,7 @@ def predict_scene(
     decision: Decision | None = None,
     probabilities: bool = True,
     polygons: bool | None = None,
+    uncertainty: bool = False,
     restart: bool = False,
     spread: Spread | None = None,
     progress: Callable[[float], None] = lambda _: None,
@@ -103,6 +106,7 @@ def predict_scene(
         decision: How probabilities become classes; as the model file says by default.
         probabilities: Whether to keep them.
         polygons: Whether to write polygons; by default where the scene has a CRS.
+        uncertainty: Whether to write how unsure the network is, `<scene>.uncertainty.tif`, see `satmask.uncertainty`.
         restart: Throw away what is known of the scene from an earlier run.
         spread: Has windows done by other processes, see `satmask.jobs`; threads of this one do them by default.
         progress: Called with the megapixels of each piece.
@@ -133,10 +137,13 @@ def predict_scene(
             elsewhere = _spread(work, image, reading, claim.folder, spread) if spread else None
             pieces = _told(work.pieces(elsewhere, at_once=at_once), progress)
             drafts = claim.folder / "drafts"
-            made, objects = _make(work, pieces, drafts, stem, decision, probabilities=probabilities, polygons=wanted)
+            written: dict[str, Any] = {"probabilities": probabilities, "polygons": wanted}
+            written["extra"] = [uncertainty_layer(decision)] if uncertainty else []
+            made, objects = _make(work, pieces, drafts, stem, decision, **written)
             files = {name: _publish(path, out / path.name, sure=store is not None) for name, path in made.items()}
         claim.remove()
-    return Outputs(files["classes"], files.get("probabilities"), files.get("polygons"), objects)
+    more = {name: files.get(name) for name in ("probabilities", "polygons", "uncertainty")}
+    return Outputs(files["classes"], objects=objects, **more)
 
 
 def _make(
