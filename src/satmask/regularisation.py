@@ -207,7 +207,10 @@ def _touching(polygons: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.n
     found, other = shapely.STRtree(polygons).query(polygons[asked])
     pairs = np.sort(np.column_stack([asked[found], other]), axis=1)
     pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+    first = polygons[np.unique(pairs[:, 0])]
+    shapely.prepare(first)
     one, other = pairs[shapely.intersects(polygons[pairs[:, 0]], polygons[pairs[:, 1]])].T
+    shapely.destroy_prepared(first)
     return one, other
 
 
@@ -246,12 +249,22 @@ def _part(
         if ahead:
             cut = shapely.difference(result[member], shapely.union_all(ahead))
             fit = cut.geom_type == "Polygon" and cut.is_valid
-            if fit and iou_of(np.array([cut]), outlines[[member]])[0] >= min_iou:
+            if fit and _still_fits(cut, result[member], outlines[member], fits[member], min_iou):
                 result[member], squared[member] = cut, are_rectilinear(flatten(np.array([cut])), 0)[0]
             else:
                 result[member], squared[member] = left[member], False
         settled.add(member)
     _leave(result, squared, left, members)
+
+
+def _still_fits(
+    cut: shapely.Polygon, form: shapely.Polygon, outline: shapely.Polygon, fit: float, min_iou: float
+) -> bool:
+    """Tell whether a form that was cut has enough IoU with its outline; by what it had and has lost, where that will do."""
+    shared = max(fit, 0.0) * (outline.area + form.area) / (1 + max(fit, 0.0)) - (form.area - cut.area)
+    if shared >= min_iou * (outline.area + cut.area - shared):
+        return True
+    return bool(iou_of(np.array([cut]), np.array([outline]))[0] >= min_iou)
 
 
 def _leave(result: np.ndarray, squared: np.ndarray, left: np.ndarray, changed: np.ndarray) -> None:

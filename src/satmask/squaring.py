@@ -300,35 +300,32 @@ def drop_short(runs: Runs, shortest: float) -> Runs:
 
     A ring never has fewer than four lines.
     """
-    # Edges are far more than runs: they are told at the end.
-    few, number = replace(runs, of_edge=np.zeros(0, np.int64)), np.arange(len(runs.ring))
-    while len(few.ring):
-        sizes = few.sizes
-        before, after = neighbours(sizes)
-        lengths, group = np.abs(few.place[after] - few.place[before]), np.repeat(np.arange(len(sizes)), sizes)
-        least = np.minimum.reduceat(lengths, begins(sizes))
-        worst = (lengths <= least[group]) & ((least < shortest) & (sizes > 4))[group]
-        gone = first_of(worst, group, len(sizes))
-        gone = gone[gone >= 0]
-        if not len(gone):
-            break
-        few, became = _joined(few, before[gone], gone, after[gone])
-        number = became[number]
-    return replace(few, of_edge=number[runs.of_edge])
-
-
-def _joined(runs: Runs, before: np.ndarray, gone: np.ndarray, after: np.ndarray) -> tuple[Runs, np.ndarray]:
-    """Make one line of each two, and of what lies between them; also tell what became of each run."""
-    place, weight = runs.place.copy(), runs.weight.copy()
-    weight[before] += weight[after]
-    place[before] += (place[after] - place[before]) * (runs.weight[after] / weight[before])
-    kept = np.ones(len(place), bool)
-    kept[gone] = kept[after] = False
-    number = np.cumsum(kept) - 1
-    number[gone] = number[after] = number[before]
-    return replace(
-        runs, ring=runs.ring[kept], upright=runs.upright[kept], place=place[kept], weight=weight[kept]
-    ), number
+    if not len(runs.ring):
+        return runs
+    place, weight, became = runs.place.copy(), runs.weight.copy(), np.arange(len(runs.ring))
+    before, after = neighbours(runs.sizes)
+    # Rings that have nothing to lose any more are left out of further rounds.
+    active = became.copy()
+    while len(active):
+        lengths, ring = np.abs(place[after[active]] - place[before[active]]), runs.ring[active]
+        starts = np.flatnonzero(np.append(True, ring[1:] != ring[:-1]))
+        sizes, least = np.diff(np.append(starts, len(ring))), np.minimum.reduceat(lengths, starts)
+        loses = (least < shortest) & (sizes > 4)
+        worst = np.flatnonzero(np.repeat(np.where(loses, least, -1), sizes) >= lengths)
+        gone = active[worst[np.append(True, ring[worst[1:]] != ring[worst[:-1]])[: len(worst)]]]
+        one, other = before[gone], after[gone]
+        weight[one] += weight[other]
+        place[one] += (place[other] - place[one]) * (weight[other] / weight[one])
+        following = after[other]
+        after[one], before[following] = following, one
+        became[gone] = became[other] = one
+        active = active[np.repeat(loses, sizes)]
+        active = active[became[active] == active]
+    while not np.array_equal(further := became[became], became):
+        became = further
+    kept = became == np.arange(len(became))
+    number = (np.cumsum(kept) - 1)[became]
+    return Runs(runs.ring[kept], runs.upright[kept], place[kept], weight[kept], number[runs.of_edge])
 
 
 def swept_areas(rings: Rings, runs: Runs, polygons: int) -> np.ndarray:
