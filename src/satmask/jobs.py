@@ -10,35 +10,46 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from satmask.engines import ENGINES, EngineName, open_engine
+from satmask.engines import ENGINES, open_engine
 from satmask.fitting import open_for
 from satmask.prediction.store import WindowStore
 from satmask.prediction.tiling import lay_out
-from satmask.prediction.work import Job, Work
+from satmask.prediction.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from satmask.engines import Engine
+    from satmask.prediction.work import Job
 
 
 @contextlib.contextmanager
-def open_work(job: Job, *, threads: int | None = None, **settings: Any) -> Iterator[Work]:
+def open_work(job: Job, *, engine: Engine | None = None, threads: int | None = None, **settings: Any) -> Iterator[Work]:
     """Open all that a job needs, in whatever process.
 
     Args:
         job: The job; its store must be there.
-        threads: Processor threads for the network.
+        engine: Its model where that is open already.
+        threads: Processor threads for the network that is opened otherwise.
         **settings: Other arguments of `Work`.
 
     Yields:
         The open job: call `do` with the numbers of windows.
     """
-    engine = open_engine(job.model, engine=_engine(job), threads=threads)
+    engine = engine or open_model(job.model, job.engine, threads=threads)
     with open_for(engine.info, job.image, **job.reading.settings) as scene:
         tiling = lay_out(engine.info, scene.shape, size=job.size)
         store = WindowStore(job.folder, tiling, len(engine.info.legend), new=False)
         yield Work(engine, scene, tiling, seeing=job.seeing, store=store, **settings)
 
 
-def _engine(job: Job) -> EngineName:
-    """The engine by name; those of assemblies and rules go by their file."""
-    return "auto" if job.engine not in ENGINES else job.engine  # type: ignore[return-value]  # it was just checked
+def open_model(path: Path, name: str, *, threads: int | None = None) -> Engine:
+    """Open a model as it was opened before, by the name that its engine has; those of assemblies and rules go by their file.
+
+    Args:
+        path: The file.
+        name: `Engine.name` of whoever opened it before.
+        threads: Processor threads to use.
+    """
+    return open_engine(path, engine=name if name in ENGINES else "auto", threads=threads)  # type: ignore[arg-type]  # it was just checked
