@@ -55,6 +55,10 @@ class Reading:
         return dict(vars(self))
 
 
+PLAIN = Reading()
+"""Bands that fit, and pixels as they are."""
+
+
 def open_for(
     info: ModelInfo,
     image: str | Path | Remote | Stack,

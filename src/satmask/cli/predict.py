@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from satmask.engines import Engine
+    from satmask.fitting import Reading
     from satmask.prediction.planning import Plan
     from satmask.scene_lists import SceneSource
 
@@ -156,7 +157,7 @@ def _fit(network: Engine, paths: Sequence[SceneSource], settings: dict[str, Any]
     limit, seeing = parse_bytes(memory), Seeing(settings["symmetries"], settings["mean"])
     for path in paths:
         try:
-            room = find_room(network, path, limit, bands=settings["bands"], seeing=seeing)
+            room = find_room(network, path, limit, reading=_reading(settings), seeing=seeing)
         except SettingError:
             raise
         except (SatmaskError, OSError):
@@ -184,7 +185,7 @@ def _plan_all(
             plan = plan_scene(
                 network,
                 path,
-                bands=settings["bands"],
+                reading=_reading(settings),
                 size=settings["size"],
                 seeing=Seeing(settings["symmetries"], settings["mean"]),
                 probabilities=settings["probabilities"],
@@ -253,7 +254,6 @@ def _predict_all(
     from dataclasses import asdict
 
     from satmask.cli.output import complain, complain_about, say
-    from satmask.fitting import Reading
     from satmask.prediction import predict_scenes
     from satmask.progress import track
     from satmask.scene_lists import megapixels
@@ -269,7 +269,7 @@ def _predict_all(
                 failed.append({"scene": str(path), "reason": str(found)})
                 complain(f"error: {found}" if path.name in str(found) else f"error: {path.name}: {found}")
                 continue
-            doubted += _doubts(network, path, {key: settings[key] for key in Reading().settings})
+            doubted += _doubts(network, path, _reading(settings))
             done.append({"scene": str(path), **asdict(found), "megapixels": round(sizes[path], 6)})
             if not as_json:
                 say(_line(done[-1]))
@@ -278,10 +278,17 @@ def _predict_all(
     return done, failed
 
 
-def _doubts(network: Engine, path: SceneSource, reading: dict[str, Any]) -> list[str]:
+def _reading(settings: dict[str, Any]) -> Reading:
+    """How scenes are read, from the settings of `predict_scene`."""
+    from satmask.fitting import PLAIN, Reading
+
+    return Reading(**{key: settings[key] for key in PLAIN.settings})
+
+
+def _doubts(network: Engine, path: SceneSource, reading: Reading) -> list[str]:
     from satmask.fitting import doubts, open_for
 
-    with open_for(network.info, path, **reading) as scene:
+    with open_for(network.info, path, **reading.settings) as scene:
         return doubts(network.info, scene)
 
 

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from satmask.errors import SettingError
-from satmask.fitting import open_for
+from satmask.fitting import PLAIN, Reading, open_for
 from satmask.prediction.tiling import LARGEST, Tiling, choose_window, frame, lay_out, least_window
 from satmask.prediction.walking import Seeing, run_step
 from satmask.windows import round_up
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from satmask.engines import Engine
     from satmask.scene import Imagery
@@ -117,7 +116,7 @@ def plan_scene(
     engine: Engine,
     image: str | SceneSource,
     *,
-    bands: Sequence[int | str] | None = None,
+    reading: Reading = PLAIN,
     size: int | None = None,
     seeing: Seeing | None = None,
     probabilities: bool = True,
@@ -129,7 +128,7 @@ def plan_scene(
     Args:
         engine: The network.
         image: What the scene is opened from.
-        bands: Bands by number from 1 or by name, in the model's order.
+        reading: How the scene is read for the model.
         size: Side of a window at most, in pixels.
         seeing: How the network sees the scene.
         probabilities: Whether they are kept.
@@ -143,7 +142,7 @@ def plan_scene(
         SettingError: If no window fits the memory.
     """
     info, seeing = engine.info, seeing or Seeing()
-    with open_for(info, image, bands=bands) as scene:
+    with open_for(info, image, **reading.settings) as scene:
         print_ = measure(engine, scene, seeing)
         room = _room(engine, scene, print_, memory_bytes) if memory_bytes else None
         at_once, largest = (room.at_once, room.largest) if room else (engine.workers, None)
@@ -176,7 +175,7 @@ def find_room(
     image: str | SceneSource,
     memory_bytes: int,
     *,
-    bands: Sequence[int | str] | None = None,
+    reading: Reading = PLAIN,
     seeing: Seeing,
 ) -> Room:
     """Choose the largest windows, and how many at a time, that fit a memory.
@@ -185,7 +184,7 @@ def find_room(
         engine: The network.
         image: A scene like those that will be predicted.
         memory_bytes: Memory of the process to stay below.
-        bands: Bands by number from 1 or by name, in the model's order.
+        reading: How the scene is read for the model.
         seeing: How the network sees the scene.
 
     Returns:
@@ -194,7 +193,7 @@ def find_room(
     Raises:
         SettingError: If not even one smallest window fits.
     """
-    with open_for(engine.info, image, bands=bands) as scene:
+    with open_for(engine.info, image, **reading.settings) as scene:
         return _room(engine, scene, measure(engine, scene, seeing), memory_bytes)
 
 
