@@ -11,11 +11,15 @@ from pyproj import CRS
 
 from satmask.cleaning import Cleaning
 from satmask.cli import main
-from satmask.features import Shaping, find_features
+from satmask.decisions import Decision
+from satmask.features import Shaping, find_features, shaping_of
 from satmask.grid import Grid
 from satmask.legend import Legend
+from satmask.rasters import legend_tags
+from satmask.refinements import Refinement
 
 GRID = Grid(90, 120, Affine(0.25, 0, 500_000, 0, -0.25, 4_000_000), CRS("EPSG:32633"))
+HOUSES = Legend.of(["house"])
 FLAGS = ("--min-area-m2", "2", "--min-hole-m2", "1", "--open-m", "0.3", "--separate-m", "0.5", "--simplify-m", "0.3")
 
 
@@ -73,3 +77,78 @@ def test_metres_must_have_a_place(raster, tmp_path, capsys):
     assert code == 2
     assert "Shapes in metres must have a scene with a CRS" in err
     assert not (tmp_path / "a.gpkg").exists()
+
+
+def test_what_the_raster_says_is_done_unless_asked_otherwise(raster, tmp_path, capsys):
+    decision = Decision(
+        HOUSES, (0.6,), min_area_m2=(2,), refinements=(Refinement("house", min_hole_m2=1, separate_m=0.5),)
+    )
+    tags = {**legend_tags(HOUSES, decision.thresholds), **decision.tags()}
+    said = np.where(raster[1] > 0, np.float32(0.8), np.float32(0.55))
+    with rasterio.open(
+        tmp_path / "said.tif",
+        "w",
+        crs="EPSG:32633",
+        transform=GRID.transform,
+        dtype="float32",
+        count=1,
+        height=90,
+        width=120,
+    ) as file:
+        file.update_tags(**tags)
+        file.set_band_description(1, "house probability")
+        file.write(said, 1)
+    counts = {}
+    for name, flags in {
+        "": (),
+        "none": ("--separate-m", "0"),
+        "more": ("--separate-m", "9"),
+        "all": ("--threshold", "0.5"),
+    }.items():
+        code, out, err = run(capsys, "polygons", tmp_path / "said.tif", "--out", tmp_path / "a.gpkg", "--json", *flags)
+        assert (code, err) == (0, "")
+        counts[name] = json.loads(out)["polygons"]
+    assert counts == {"": 3, "none": 2, "more": 2, "all": 1}
+    found = geopandas.read_file(tmp_path / "a.gpkg")
+    assert found.geometry.area.sum() == pytest.approx(90 * 120 / 16)
+    run(capsys, "polygons", tmp_path / "said.tif", "--out", tmp_path / "a.gpkg")
+    found = geopandas.read_file(tmp_path / "a.gpkg")
+    masks = decision.masks(said[..., None], gsd_m=0.25)
+    shaping = shaping_of(decision, GRID)
+    expected = find_features(masks, GRID, HOUSES, probabilities=said[..., None], shaping=shaping).frame
+    assert sorted(found["area_px"]) == sorted(expected["area_px"])
+    assert np.isclose(shaping.depth(1), 0.5, rtol=1e-3)
+
+
+def test_classes_that_exclude_each_other_are_cleaned_as_a_whole(raster, tmp_path, capsys):
+    legend = Legend.of(["ground", "house"], exclusive=True)
+    ids = np.where(raster[1] > 0, legend.ids[1], legend.ids[0]).astype(np.uint8)
+    with rasterio.open(
+        tmp_path / "both.tif",
+        "w",
+        crs="EPSG:32633",
+        transform=GRID.transform,
+        dtype="uint8",
+        count=1,
+        height=90,
+        width=120,
+    ) as file:
+        file.update_tags(**legend_tags(legend))
+        file.write(ids, 1)
+    code, out, _ = run(
+        capsys,
+        "polygons",
+        tmp_path / "both.tif",
+        "--out",
+        tmp_path / "a.gpkg",
+        "--min-hole-m2",
+        "1",
+        "--min-area-m2",
+        "2",
+        "--json",
+    )
+    told = json.loads(out)
+    expected = find_features(ids, GRID, legend, shaping=Shaping(Cleaning(0, 0, 1, 2)))
+    assert code == 0
+    assert told["steps"] == [step.to_dict() for step in expected.steps]
+    assert told["polygons"] == len(expected.frame)

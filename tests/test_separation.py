@@ -120,3 +120,7 @@ def test_settings_are_checked_and_empty_masks_have_no_objects():
     for settings in ({"depth": 0}, {"depth": float("nan")}, {"depth": 1, "surface": np.zeros((5, 4))}):
         with pytest.raises(SettingError):
             separate(nothing, **settings)
+
+
+def test_an_image_that_is_all_mask_is_one_object():
+    assert (separate(np.ones((40, 60), bool), depth=0.5) == 1).all()

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -14,13 +15,14 @@ from onnx import TensorProto, helper
 from satmask.assembly import Assembly, Member
 from satmask.cli import main
 from satmask.datasets import Sample
+from satmask.decisions import Decision, read_decision
 from satmask.engines import Engine, open_engine
 from satmask.errors import DataError, SettingError
 from satmask.labels import PolygonLabels, Truth
 from satmask.legend import Legend
 from satmask.masks import encode_coco, rasterise
 from satmask.model_file import KEY, BandInfo, ModelInfo, read_info, rewrite
-from satmask.refinements import Refinement
+from satmask.refinements import Refinement, refine
 from satmask.scoring.coco import score_coco
 from satmask.separation import separate
 from satmask.tuning import Cache, assign, choose, digest_model, tune
@@ -416,3 +418,35 @@ def test_the_command_keeps_probabilities_under_the_run_and_tunes_objects(tmp_pat
     assert told["estimate"] > told["before"]
     assert main(["tune", str(path), str(tmp_path / "data"), "--cache", str(tmp_path / "c"), "--dry-run", "-q"]) == 0
     assert len(list((tmp_path / "c").glob("*.npy"))) == 4
+
+
+def test_predict_parts_objects_as_the_model_file_says(tmp_path):
+    values = np.zeros((40, 50), np.uint8)
+    values[4:14, 4:44] = values[20:30, 4:44] = 200
+    values[4:8, 23:25] = values[10:14, 23:25] = 0
+    with rasterio.open(
+        tmp_path / "scene.tif", "w", driver="GTiff", height=40, width=50, count=1, dtype="uint8"
+    ) as file:
+        file.write(values, 1)
+    found = {}
+    for depth in (0, 2):
+        rule = Refinement("house", open_px=1, separate_px=depth)
+        path = write_model(tmp_path / "model.onnx", info(refinements=(rule,), thresholds=(0.5, 0.99)))
+        out = tmp_path / str(depth)
+        assert main(["predict", str(path), str(tmp_path / "scene.tif"), "--out", str(out), "--polygons", "-q"]) == 0
+        found[depth] = geopandas.read_file(out / "scene.gpkg")
+        with rasterio.open(out / "scene.classes.tif") as file:
+            mask = refine(values > 100, rule)
+            assert np.array_equal(file.read(1) == 1, mask)
+    assert (len(found[0]), len(found[2])) == (2, 3)
+    assert found[2]["area_px"].sum() == found[0]["area_px"].sum() == mask.sum()
+
+
+def test_reached_by_a_decision_file(tmp_path):
+    (tmp_path / "d.toml").write_text('[[class]]\nname = "house"\nopen_px = 2\nseparate_m = 0.5\n', encoding="utf-8")
+    decision = read_decision(tmp_path / "d.toml", info().decision)
+    assert decision.refinement("house") == Refinement("house", open_px=2, separate_m=0.5)
+    assert Decision.from_tags(decision.tags(), TWO) == decision
+    assert not decision.local
+    with pytest.raises(SettingError, match="must not be opened"):
+        Decision(Legend.of(["a", "b"], exclusive=True), refinements=(Refinement("a", open_px=1),))

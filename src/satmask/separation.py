@@ -74,6 +74,8 @@ def _distances(mask: np.ndarray) -> np.ndarray:
     """Distance of each pixel from the nearest one outside, in pixels; the image's edge is no outside."""
     import cv2
 
+    if mask.all():  # nothing is near to anything
+        return np.zeros(mask.shape, np.float32)
     return np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 
