@@ -57,8 +57,8 @@ def polygons(
 ) -> None:
     """Turn a raster into map features.
 
-    Each group of pixels that share edges and a class is a polygon. With flags that shape them, rows say more, and what
-    each step saves and costs is told.
+    Each group of pixels that share edges and a class is a polygon. How classes are decided, and whether objects are parted,
+    is as the raster says. With flags that shape them, rows say more, and what each step saves and costs is told.
     """
     from satmask import Scene
     from satmask.cleaning import Cleaning
@@ -108,7 +108,9 @@ def _frames(
     from satmask import Window
     from satmask.features import find_features, stream_features
     from satmask.polygon_writer import stream_polygons
+    from satmask.polygons import check_areas, keep_large
 
+    check_areas(scene.grid, min_area_m2)
     if shaping.cleans and legend.exclusive:
         # What is taken from a class goes to the nearest pixel's, which may lie anywhere.
         classes, said = read(Window(0, 0, *scene.shape))
@@ -122,7 +124,9 @@ def _frames(
             one = partial(_one_class, read, legend.ids[channel], channel)
             yield from stream_polygons(one, scene.grid, legend.subset([name]), min_area_m2=min_area_m2)
     else:
-        yield from stream_features(read, scene.grid, legend, shaping=shaping, steps=steps)
+        smallest = 0.0 if shaping.cleans else min_area_m2  # else that was the cleaning's
+        for frame in stream_features(read, scene.grid, legend, shaping=shaping, steps=steps):
+            yield keep_large(frame, legend, min_area_m2=smallest)
 
 
 def _one_class(read: Read, id_: int, channel: int, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
