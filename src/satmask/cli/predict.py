@@ -90,6 +90,7 @@ def predict(
     from satmask import open_engine
     from satmask.cli import options
     from satmask.cli.output import calm_tensorflow, complain, complain_about, say_json
+    from satmask.cli.predict_table import print_summary
     from satmask.datasets.dataset import Problem
     from satmask.decisions import read_decision
     from satmask.permissions import allow
@@ -141,6 +142,8 @@ def predict(
     failed = [*unusable, *failed]
     if as_json:
         say_json({"scenes": done, "failed": failed})
+    if not quiet:
+        print_summary(done, failed)
     if failed:
         complain(f"error: {len(done)} of {len(done) + len(failed)} scenes predicted; {len(failed)} failed.")
         raise typer.Exit(1)
