@@ -182,7 +182,9 @@ def test_polygons_of_rasters_are_those_of_predict(predicted, tmp_path, capsys):
         assert json.loads(out)["classes"] == {"building": len(want)}
     from_ids, from_floats = (geopandas.read_file(tmp_path / f"{kind}.gpkg") for kind in ("classes", "probabilities"))
     assert from_floats.equals(want)
-    assert from_ids.drop(columns="mean_probability").equals(want.drop(columns="mean_probability"))
+    told = ["mean_probability", "min_probability", "score"]
+    assert from_ids.drop(columns=told).equals(want.drop(columns=told))
+    assert from_ids[told].isna().all(axis=None)
 
 
 def test_polygons_of_exclusive_probabilities_are_those_of_the_classes(scene, tmp_path, capsys):

@@ -24,7 +24,7 @@ from satmask.vectorise import raster
 
 LAND = Legend.of({0: "other", 1: "house", 7: "water"}, exclusive=True)
 GRID = Grid(40, 30, Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000), CRS("EPSG:32633"))
-COLUMNS = ["class_id", "class", "area_m2", "area_px", "mean_probability"]
+COLUMNS = ["class_id", "class", "area_m2", "area_px", "mean_probability", "min_probability", "score"]
 FORMATS = [".gpkg", ".fgb", ".geojson", ".shp", *([".parquet"] if find_spec("pyarrow") else [])]
 
 

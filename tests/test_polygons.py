@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+import cv2
 import geopandas
 import numpy as np
 import pyogrio
@@ -128,7 +129,7 @@ def test_files_give_the_polygons_back(tmp_path, suffix, empty):
     assert back.crs == frame.crs
     assert list(back.columns) == list(frame.columns)
     info = pyogrio.read_info(path)
-    assert [np.dtype(kind).kind for kind in info["dtypes"]] == ["i", "O", "f", "i", "f"]
+    assert [np.dtype(kind).kind for kind in info["dtypes"]] == ["i", "O", "f", "i", "f", "f", "f"]
     assert info["geometry_type"] == "Polygon"
     columns = ["class_id", "area_px", "mean_probability"]
     assert sorted(back[columns].to_numpy().tolist()) == sorted(frame[columns].to_numpy().tolist())
@@ -193,3 +194,21 @@ def test_files_that_are_no_polygons_are_refused(tmp_path):
         read_polygons(tmp_path / "b.gpkg")
     with pytest.raises(SettingError, match="must end in one of"):
         write_polygons(found(), tmp_path / "a.kml")
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp"])
+def test_probabilities_of_polygons_are_numbers_in_files(tmp_path, suffix):
+    said = np.random.default_rng(2).random((12, 15, 1)).astype(np.float32)
+    masks = said > 0.4
+    grid = Grid(12, 15, Affine(0.5, 0, 600_000, 0, -0.5, 5_000_000), CRS("EPSG:32633"))
+    frame = find_polygons(masks, grid, Legend.of(["house"]), probabilities=said)
+    back = read_polygons(write_polygons(frame, tmp_path / f"houses{suffix}"))
+    assert len(back) > 3
+    for name in ("mean_probability", "min_probability", "score"):
+        assert back[name].dtype == np.float64
+        assert sorted(back[name]) == pytest.approx(sorted(frame[name]))  # FlatGeobuf orders rows by place
+    labels = cv2.connectedComponents(masks[..., 0].astype(np.uint8), connectivity=4)[1]
+    least = sorted(float(said[labels == number].min()) for number in range(1, labels.max() + 1))
+    assert sorted(back["min_probability"]) == pytest.approx(least)
+    assert (back["min_probability"] <= back["score"]).all()
+    assert (back["score"] == back["mean_probability"]).all()

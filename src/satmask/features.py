@@ -60,8 +60,9 @@ class Features:
 
     Attributes:
         frame: One row a feature, sorted by channel: `class_id` (int32), `class`, `area_m2` and `perimeter_m` (on the
-            ellipsoid; NaN without a CRS), `area_px` (of the mask, int64), `mean_probability` and `min_probability` (NaN
-            without probabilities), `orientation_deg` (bearing of the longer side, 0 to 180), `right_angles` and
+            ellipsoid; NaN without a CRS), `area_px` (of the mask, int64), `mean_probability`, `min_probability` and `score`,
+            the mean again (NaN without probabilities), `orientation_deg` (bearing of the longer side, 0 to 180),
+            `right_angles` and
             `touches_edge` (bool), and `geometry` in the grid's CRS.
         steps: The steps that were taken, tracing first.
     """
@@ -362,6 +363,7 @@ def _frame(objects: Objects, grid: Grid, legend: Legend) -> geopandas.GeoDataFra
         "area_px": objects.areas_px,
         "mean_probability": objects.means,
         "min_probability": objects.minima,
+        "score": objects.means,
         "orientation_deg": orientations(metres),
         "right_angles": objects.squared,
         "touches_edge": objects.at_edge,

@@ -58,7 +58,9 @@ def find_polygons(
 
     Returns:
         One row a polygon, sorted by channel: `class_id` (int32), `class` (its name), `area_m2` (true area on the
-        ellipsoid, NaN where the grid has no CRS), `area_px` (int64), `mean_probability` (NaN without probabilities) and
+        ellipsoid, NaN where the grid has no CRS), `area_px` (int64), `mean_probability` and
+        `min_probability` (float64, NaN without probabilities), `score` (the mean under the name that GIS and detection
+        formats have for it; as honest as the network is calibrated, see `satmask.calibration`) and
         `geometry`, in the grid's CRS.
 
     Raises:
@@ -163,6 +165,8 @@ def describe(traced: Traced, grid: Grid, legend: Legend) -> geopandas.GeoDataFra
         "area_m2": true_areas(geometry, grid.crs),
         "area_px": traced.areas_px,
         "mean_probability": traced.means,
+        "min_probability": traced.minima,
+        "score": traced.means,
     }
     return geopandas.GeoDataFrame(columns, geometry=geometry, crs=grid.crs)
 
