@@ -344,8 +344,8 @@ def taps(first: int, count: int, old: int, new: int) -> tuple[np.ndarray, np.nda
         Places, int64, and weights, float32, both `(taps, count)`; the weights of a pixel sum up to 1.
 
     Example:
-        >>> taps(0, 2, old=3, new=2)[1].T.round(2).tolist()
-        [[0.67, 0.33, 0.0], [0.33, 0.67, 0.0]]
+        >>> taps(0, 1, old=4, new=2)[1].ravel().tolist()
+        [0.5, 0.5, 0.0]
     """
     factor = old / new
     numbers = np.arange(first, first + count)
