@@ -52,7 +52,7 @@ def tune(
         engine = open_engine(file)
         samples, how = _held_out(file, dataset, engine)
         complain(f"note: {name}: {how}")
-        settings = {"metric": metric, "folds": folds, "cache": _cache(file, model, cache)}
+        settings = {"metric": metric, "folds": folds, "cache": _cache(file, engine, model, cache)}
         found = _tune(engine, samples, settings, quiet=quiet)
         better = [choice.name for choice in found.choices if choice.better]
         if better and not dry_run:
@@ -84,13 +84,13 @@ def _models(path: Path) -> dict[str, Path]:
     return {file.name: file}
 
 
-def _cache(file: Path, model: Path, folder: Path | None) -> Cache | None:
+def _cache(file: Path, engine: Engine, model: Path, folder: Path | None) -> Cache | None:
     """Where to keep what a network says: the folder asked for, else under the run; else nowhere."""
     from satmask.tuning import Cache, digest_model
 
     if folder is None and model.is_dir():
         folder = model / "probabilities"
-    return None if folder is None else Cache(folder, digest_model(file))
+    return None if folder is None else Cache(folder, digest_model(file, engine.info))
 
 
 def _held_out(file: Path, dataset: Any, engine: Engine) -> tuple[Sequence[Sample], str]:

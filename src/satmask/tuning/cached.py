@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from satmask.fitting import open_for
-from satmask.model_file import ModelInfo, read_info
 from satmask.prediction import walk
 from satmask.stack import Stack
 
 if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
+    from satmask.model_file import ModelInfo
 
 # What a model file says beside what decides on its probabilities.
 _SAYS_NOTHING = {
@@ -89,11 +89,12 @@ class Cache:
             partial.unlink(missing_ok=True)
 
 
-def digest_model(path: str | Path) -> str:
+def digest_model(path: str | Path, info: ModelInfo) -> str:
     """Digest what a model file's probabilities depend on: its graph, and all it says but how they are decided.
 
     Args:
         path: The `.onnx` file.
+        info: What it says.
 
     Returns:
         64 hexadecimal digits: the same before and after tuning.
@@ -102,8 +103,7 @@ def digest_model(path: str | Path) -> str:
 
     model = onnx.ModelProto.FromString(Path(path).read_bytes())
     del model.metadata_props[:]
-    content = read_info(path).model_dump(mode="json", exclude=_SAYS_NOTHING)
-    parts = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    parts = hashlib.sha256(digest_info(info).encode())
     parts.update(model.SerializeToString(deterministic=True))
     return parts.hexdigest()
 
