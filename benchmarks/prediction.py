@@ -23,6 +23,7 @@ from satmask.engines import Engine, open_engine, open_session, run_session
 from satmask.fitting import open_for
 from satmask.grid import Grid
 from satmask.prediction import Piece, choose_window, decide, predict_array, predict_scene
+from satmask.prediction.work import Work
 from satmask.scene import Scene
 from satmask.windows import Tile, Window, cover, round_up
 
@@ -53,6 +54,11 @@ def blend(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[
         total[place.slices] += weights
         valid[place.slices] = known
     yield _strip(sums, total, valid, Window(done, 0, height - done, width))
+
+
+def _blended_pieces(work: Work, *_: object, **__: object) -> Iterator[Piece]:
+    """A drop-in for `Work.pieces`; nothing is stored on the way, which is in the blend's favour."""
+    return blend(work.engine, work.scene, size=work.tiling.size)
 
 
 def _run_all(engine: Engine, scene: Scene, places: list[Window]) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
@@ -123,7 +129,7 @@ def whole_scenes(
         predict_scene(engine, scene, folder / "exact", size=size)
 
     def blended() -> None:
-        with mock.patch("satmask.prediction.walk", blend):
+        with mock.patch.object(Work, "pieces", _blended_pieces):
             predict_scene(engine, scene, folder / "blend", size=blend_size)
 
     return {"satmask predict": ours, "blend": blended}
@@ -138,7 +144,7 @@ def count_differences(engine: Engine, scene_path: Path, *, size: int) -> None:
         image = scene.read(seen).filled(info.fill)
         whole = engine.run(image[None])[0][:height, :width]
         exact, _ = predict_array(engine, scene, size=size)
-        with mock.patch("satmask.prediction.walk", blend):
+        with mock.patch("satmask.prediction.walking.walk", blend):
             blended, _ = predict_array(engine, scene, size=size)
     print(f"Pixels that differ from the whole scene at once, {height} × {width}, windows of {size}:")
     labels = decide(whole, info.legend, info.thresholds)
