@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -90,10 +89,9 @@ def as_address(image: str | Path | Remote) -> Path | Remote:
         >>> as_address("s3://bucket/north.tif").name, as_address("/vsicurl/http://example.org/a.tif").is_file()
         ('north.tif', False)
     """
-    if isinstance(image, Remote):
-        return image
-    text = os.fspath(image)
-    return Remote(text) if isinstance(image, str) and is_remote(text) else Path(text)
+    if isinstance(image, str):
+        return Remote(image) if is_remote(image) else Path(image)
+    return image
 
 
 def _split(url: str) -> _Parts:

@@ -86,7 +86,8 @@ class Scene:
         file = self._file
         self._alpha = alpha_band(file, self._opened.options)
         self.indexes = self._choose(bands)
-        self.bands = tuple(band_names(file)[index - 1] for index in self.indexes)
+        names = band_names(file)
+        self.bands = tuple(names[index - 1] for index in self.indexes)
         self.dtype = real_dtype(file, self.indexes, self.name)
         self.scaling = scaling(file, self.indexes)
         self.shape = file.height, file.width
