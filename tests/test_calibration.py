@@ -288,6 +288,16 @@ def test_a_network_is_calibrated_and_then_there_is_nothing_left_to_do(tmp_path, 
     assert (found.images, found.folds, sorted(found.places)) == (6, 3, ["place 0", "place 1", "place 2"])
     assert found.grades[-1].estimate < found.grades[-1].before / 2
     assert (found.grades[-1].name == ALL) == legend.exclusive
+    # What isn't labelled, here the first column, takes no part.
+    seen = []
+    for one in samples:
+        with rasterio.open(one.image) as file:
+            seen.append(
+                engine.run(np.moveaxis(file.read(), 0, -1)[None].astype(np.float32))[0, :, 1:].reshape(-1, len(legend))
+            )
+    truth = np.concatenate([one.labels.masks[:, 1:].reshape(-1, len(legend)) for one in samples])
+    expected = gather(np.concatenate(seen), truth, legend).fit(bias=any(found.scaling.biases))
+    assert found.grades[0].temperature == pytest.approx(expected.temperatures[0])
     again = calibrate(Copy(found.apply(engine.info)), samples, folds=3)
     assert not again.better
     assert again.grades[0].before == pytest.approx(found.grades[0].after, abs=2e-3)
