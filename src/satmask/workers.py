@@ -143,9 +143,10 @@ def do_scene(task: SceneTask, terms: Terms) -> SceneReport:
 
 @dataclass
 class _Place:
-    """An open job, what its store said when it was opened, and how many lanes are using it."""
+    """An open job, what its store said when it was opened, on what terms, and how many lanes are using it."""
 
     work: Work
+    terms: Terms
     manifest: dict[str, Any]
     opened: contextlib.ExitStack
     users: int = 0
@@ -181,9 +182,11 @@ class _Desk:
     def at_work(self, job: Job, terms: Terms) -> Iterator[_Place]:
         """An open job; it isn't closed while somebody uses it."""
         with self.lock:
-            if job in self.places and read_manifest(job.folder) != self.places[job].manifest:
-                self._close(job)
-            place = self.places[job] if job in self.places else self._open(job, terms)
+            place = self.places.get(job)
+            if place is None or place.terms != terms or read_manifest(job.folder) != place.manifest:
+                if place is not None:
+                    self._close(job)
+                place = self._open(job, terms)
             self.places.move_to_end(job)
             place.users += 1
         try:
@@ -205,7 +208,7 @@ class _Desk:
             raise SceneError(msg)
         opened = contextlib.ExitStack()
         work = opened.enter_context(open_work(job, engine=engine))
-        self.places[job] = _Place(work, manifest, opened)
+        self.places[job] = _Place(work, terms, manifest, opened)
         return self.places[job]
 
     def _close(self, job: Job) -> None:

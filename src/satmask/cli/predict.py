@@ -40,7 +40,13 @@ def predict(
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory to stay below, such as 2GB; it chooses the windows.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Processor threads; all by default.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads, of each worker if there are; all by default.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of this machine that share the work.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers share it: tcp://host:8786.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or keras.")] = "auto",
     symmetries: Annotated[str, typer.Option(help="none, flips or all: ways of seeing whose mean is taken.")] = "none",
     mean: Annotated[str, typer.Option(help="geometric or arithmetic mean of these.")] = "geometric",
@@ -110,6 +116,7 @@ def predict(
     )
     paths = choose_scenes(listed, only)
     limits = options.numbers(threshold, "--threshold")
+    threads = threads_each(workers, threads)
     with calm_tensorflow():
         network = open_engine(find_model(model), engine=engine, threads=threads)  # type: ignore[arg-type]  # it checks
     check_thresholds(limits, network.info)
@@ -133,12 +140,13 @@ def predict(
     if dry_run:
         _plan_all(network, paths, settings, memory, as_json=as_json)
         return
-    settings |= _fit(network, paths, settings, memory) | {
+    settings |= _fit(network, paths, settings, memory, share=1 + (workers or 0)) | {
         "restart": restart,
         "tell": lambda text: complain(f"note: {text}"),
     }
-    with _terminable():
-        done, failed = _predict_all(network, paths, out, settings, quiet=quiet, as_json=as_json)
+    lanes = settings.get("at_once", threads)
+    with _terminable(), _predictor(network, workers=workers, threads=lanes, scheduler=scheduler) as run:
+        done, failed = _predict_all(run, network, paths, out, settings, quiet=quiet, as_json=as_json)
     failed = [*unusable, *failed]
     if as_json:
         say_json({"scenes": done, "failed": failed})
@@ -149,15 +157,45 @@ def predict(
         raise typer.Exit(1)
 
 
-def _fit(network: Engine, paths: Sequence[SceneSource], settings: dict[str, Any], memory: str | None) -> dict[str, int]:
-    """Windows that fit the memory, measured on the first scene that can be opened."""
+def threads_each(workers: int | None, threads: int | None) -> int | None:
+    """Processor threads of each process.
+
+    Example:
+        >>> threads_each(None, None), threads_each(2, 3), threads_each(10_000, None)
+        (None, 3, 1)
+    """
+    from satmask.engines import available_cores
+
+    return threads or (max(available_cores() // workers, 1) if workers else None)
+
+
+@contextmanager
+def _predictor(network: Engine, *, workers: int | None, scheduler: str | None, threads: int | None) -> Iterator[Any]:
+    """What predicts scenes: this process, others of this machine, or a cluster."""
+    from functools import partial
+
+    from satmask.prediction import predict_scenes
+
+    if workers is None and scheduler is None:
+        yield partial(predict_scenes, network)
+        return
+    from satmask.pools import open_pool, predict_over
+
+    with open_pool(workers=workers, threads=threads if workers else None, scheduler=scheduler) as pool:
+        yield partial(predict_over, pool, network)
+
+
+def _fit(
+    network: Engine, paths: Sequence[SceneSource], settings: dict[str, Any], memory: str | None, *, share: int
+) -> dict[str, int]:
+    """Windows that fit a process' share of the memory, measured on the first scene that can be opened."""
     from satmask.cli.output import complain
     from satmask.prediction.planning import find_room, parse_bytes
     from satmask.prediction.walking import Seeing
 
     if memory is None:
         return {}
-    limit, seeing = parse_bytes(memory), Seeing(settings["symmetries"], settings["mean"])
+    limit, seeing = parse_bytes(memory) // share, Seeing(settings["symmetries"], settings["mean"])
     for path in paths:
         try:
             room = find_room(network, path, limit, reading=_reading(settings), seeing=seeing)
@@ -251,13 +289,12 @@ def find_model(path: Path) -> Path:
 
 
 def _predict_all(
-    network: Engine, paths: Sequence[SceneSource], out: Path, settings: dict[str, Any], *, quiet: bool, as_json: bool
+    run: Any, network: Engine, paths: Sequence[SceneSource], out: Path, settings: dict[str, Any], **shown: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Predict scene after scene; what fails is reported, and the rest goes on."""
     from dataclasses import asdict
 
     from satmask.cli.output import complain, complain_about, say
-    from satmask.prediction import predict_scenes
     from satmask.progress import track
     from satmask.scene_lists import megapixels
 
@@ -265,8 +302,8 @@ def _predict_all(
     failed: list[dict[str, Any]] = []
     doubted: list[str] = []
     sizes = {path: megapixels(path) for path in paths}
-    with track("Predicting", sum(sizes.values()), unit="MP", quiet=quiet) as advance:
-        for path, found in predict_scenes(network, paths, out, **settings, progress=advance):
+    with track("Predicting", sum(sizes.values()), unit="MP", quiet=shown["quiet"]) as advance:
+        for path, found in run(paths, out, **settings, progress=advance):
             advance(0, path.name)
             if isinstance(found, Exception):
                 failed.append({"scene": str(path), "reason": str(found)})
@@ -274,7 +311,7 @@ def _predict_all(
                 continue
             doubted += _doubts(network, path, _reading(settings))
             done.append({"scene": str(path), **asdict(found), "megapixels": round(sizes[path], 6)})
-            if not as_json:
+            if not shown["as_json"]:
                 say(_line(done[-1]))
         advance(0, "")
     complain_about(doubted)
