@@ -25,6 +25,7 @@ from satmask.model_file import KEY, BandInfo, ModelInfo, read_info, rewrite
 from satmask.refinements import Refinement, refine
 from satmask.scoring.coco import score_coco
 from satmask.separation import separate
+from satmask.submission import crowdai_results, find_tiles
 from satmask.tuning import Cache, assign, choose, digest_model, tune
 from satmask.tuning.measuring import Image
 from satmask.tuning.search import Tables, search
@@ -438,6 +439,14 @@ def test_predict_parts_objects_as_the_model_file_says(tmp_path):
         with rasterio.open(out / "scene.classes.tif") as file:
             mask = refine(values > 100, rule)
             assert np.array_equal(file.read(1) == 1, mask)
+        truth = {"images": [{"id": 7, "file_name": "scene.jpg", "height": 40, "width": 50}], "annotations": []}
+        listed = crowdai_results(find_tiles(out, truth=truth | {"categories": [{"id": 100}]}, class_id=1, channel=0))
+        boxes = shapely.box(
+            *np.array([[x, y, x + width, y + height] for x, y, width, height in (one["bbox"] for one in listed)]).T
+        )
+        assert sorted(shapely.bounds(boxes).tolist()) == sorted(
+            np.abs(found[depth].geometry.bounds).to_numpy().tolist()
+        )
     assert (len(found[0]), len(found[2])) == (2, 3)
     assert found[2]["area_px"].sum() == found[0]["area_px"].sum() == mask.sum()
 

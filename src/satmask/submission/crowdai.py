@@ -13,10 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import shapely
 
+from satmask.decisions import Decision
 from satmask.errors import DataError, SettingError
 from satmask.masks import encode_coco, outlines
+from satmask.rasters import read_legend_tags
 from satmask.scene import Scene
 from satmask.scoring.coco import MOST_DETECTIONS, check_detections, read_json, tile_sizes
+from satmask.separation import separate
 from satmask.windows import Window
 
 BUILDING = 100
@@ -31,17 +34,19 @@ class PredictedTile:
         image_id: The tile's id in the challenge.
         mask: Where buildings are, bool, `(height, width)`.
         probabilities: Probability of a building, float, `(height, width)`, 0 to 1; None where only the mask is known.
+        depth_px: Depth at which buildings that touch are parted, see `satmask.separation`; 0 where they aren't.
     """
 
     image_id: int
     mask: np.ndarray
     probabilities: np.ndarray | None = None
+    depth_px: float = 0.0
 
 
 def crowdai_results(
     tiles: Iterable[PredictedTile], *, score: Scoring = "mean", segmentation: Literal["rle", "polygons"] = "rle"
 ) -> list[dict[str, Any]]:
-    """List the buildings of tiles as detections; a building is a group of pixels that share edges.
+    """List the buildings of tiles as detections; a building is a group of pixels that share edges, or a part of one.
 
     Args:
         tiles: The predictions.
@@ -137,17 +142,13 @@ def find_tiles(
         name = path.name.removesuffix(".classes.tif")
         mask = _read_mask(path, class_id, channel)
         probabilities = path.with_name(f"{name}.probabilities.tif")
-        yield PredictedTile(
-            _image_id(name, ids), mask, _read_probabilities(probabilities, channel) if probabilities.exists() else None
-        )
+        said = _read_probabilities(probabilities, channel) if probabilities.exists() else None
+        yield PredictedTile(_image_id(name, ids), mask, said, _read_depth(path, class_id))
 
 
 def _detections(tile: PredictedTile, *, score: Scoring, polygons: bool) -> list[dict[str, Any]]:
-    import cv2
-
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        np.asarray(tile.mask, bool).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S
-    )
+    labels, boxes = _objects(np.asarray(tile.mask, bool), tile.depth_px)
+    count = len(boxes)
     if count == 1:
         return []
     pixels = np.bincount(labels.ravel(), minlength=count)
@@ -166,12 +167,29 @@ def _detections(tile: PredictedTile, *, score: Scoring, polygons: bool) -> list[
         {
             "image_id": int(tile.image_id),
             "category_id": BUILDING,
-            "bbox": stats[label, :4].tolist(),
+            "bbox": boxes[label].tolist(),
             "segmentation": drawn[label] if polygons else encode_coco(labels == label),
             "score": float(scores[label]),
         }
         for label in best.tolist()
     ]
+
+
+def _objects(mask: np.ndarray, depth_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Number the buildings of a mask from 1; and the box of each, and of number 0: column, row, width, height."""
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    if not depth_px or count == 1:
+        return labels, stats[:, :4]
+    labels = separate(mask, depth=depth_px)
+    rows, columns = np.nonzero(labels)
+    numbers, points = labels[rows, columns], np.stack([columns, rows], axis=1)
+    low = np.full((int(labels.max()) + 1, 2), max(mask.shape))
+    high = np.zeros_like(low)
+    np.minimum.at(low, numbers, points)
+    np.maximum.at(high, numbers, points + 1)
+    return labels, np.concatenate([low, high - low], axis=1)
 
 
 def _rings(labels: np.ndarray) -> dict[int, list[list[int]]]:
@@ -230,6 +248,20 @@ def _read_mask(path: Path, class_id: int | None, channel: int | None) -> np.ndar
             raise DataError(msg)
         return np.asarray(ids != 0)
     return np.asarray(ids == class_id)
+
+
+def _read_depth(path: Path, class_id: int | None) -> float:
+    """The depth at which buildings are parted, as the raster says; 0 where it isn't clear which class they are."""
+    legend = read_legend_tags(path)
+    if (
+        legend is None
+        or (class_id is None and len(legend) > 1)
+        or (class_id is not None and class_id not in legend.ids)
+    ):
+        return 0.0
+    with Scene(path) as scene:
+        depths = Decision.from_tags(scene.tags, legend).depths_px(scene.grid.gsd_m)
+    return float(depths[0 if class_id is None else legend.channel(class_id)])
 
 
 def _read_probabilities(path: Path, channel: int | None) -> np.ndarray:
