@@ -1,6 +1,7 @@
 """Laws of quantised models: close to float32, exact in windows, the same bytes twice, and nothing written where refused."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from satmask import Legend, LegendClass, models, open_engine, read_dataset
 from satmask.cli import main
 from satmask.datasets.town import write_tiles
 from satmask.errors import DataError, ModelError, SettingError
-from satmask.model_file import KEY, ModelInfo, check, export, write
+from satmask.model_file import KEY, ModelInfo, check, export, read_info, rewrite, write
 from satmask.models import measure_reach
 from satmask.quantisation import (
     METHODS,
@@ -304,6 +305,20 @@ def test_the_command_from_end_to_end(town, tmp_path, capsys):
     scene = next((data / "val" / "images").iterdir())
     assert main(["predict", str(out), str(scene), "--out", str(tmp_path / "p"), "--quiet", "--no-polygons"]) == 0
     assert main(["quantize", str(path), "--calibrate", str(data), "--weights", "int3"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("weights", "made_for", "wanted"),
+    [("int8", "openvino", "openvino"), ("int8", "onnxruntime", "onnxruntime"), ("float16", "openvino", "onnxruntime")],
+)
+def test_files_of_eight_bits_run_where_they_were_made_for(town, tmp_path, weights, made_for, wanted):
+    pytest.importorskip("openvino")
+    _, path = town
+    info = read_info(path)
+    told = info.training | {"quantisation": {"weights": weights, "engine": made_for}}
+    copy = rewrite(shutil.copy(path, tmp_path / "q.onnx"), info.model_copy(update={"training": told}))
+    assert open_engine(copy).name == wanted
+    assert open_engine(copy, engine="onnxruntime").name == "onnxruntime"
 
 
 def test_halves_by_the_command(town, tmp_path, capsys):

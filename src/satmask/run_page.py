@@ -282,7 +282,7 @@ def _model(found: Findings) -> Section:
         ["Ground sampling distance", "unknown" if info.gsd_m is None else _span(info.gsd_m)],
         ["Stride", f"{info.stride} px"],
         ["Halo", f"{info.halo} px{reach}"],
-        *([["Mirrored edges", f"{info.margin} px"]] if info.margin else []),
+        ["Mirrored edges", f"{info.margin} px" if info.margin else "none"],
         ["Thresholds", "the most probable class" if info.legend.exclusive else _shown(info.thresholds)],
     ]
     return Section("Model file", tables=[Table(["What", "Value"], rows)])
