@@ -387,7 +387,7 @@ def test_interrupting_exits_with_130(monkeypatch, predicted, tmp_path, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(satmask, "find_polygons", interrupt)
+    monkeypatch.setattr(satmask.polygon_writer, "stream_polygons", interrupt)
     code, _, err = run(capsys, "polygons", predicted / "town.classes.tif", "--out", tmp_path / "x.gpkg")
     assert (code, err) == (130, "satmask: interrupted\n")
 
