@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from satmask.buckets import Bucket
     from satmask.engines import Engine
     from satmask.prediction.scenes import Outputs
     from satmask.prediction.work import Job
@@ -113,7 +114,7 @@ class Pool:
 
 
 def predict_over(
-    pool: Pool, engine: Engine, images: Sequence[str | SceneSource], out: str | Path, **settings: Any
+    pool: Pool, engine: Engine, images: Sequence[str | SceneSource], out: str | Path | Bucket, **settings: Any
 ) -> Iterator[tuple[SceneSource, Outputs | SatmaskError | OSError]]:
     """Predict scene after scene with a pool; one that can't be predicted doesn't stop the others.
 

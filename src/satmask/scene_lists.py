@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from satmask.addresses import Remote, as_address, is_remote
+from satmask.buckets import SCHEMES, Bucket
 from satmask.datasets.dataset import Problem
 from satmask.datasets.dstl import is_dstl, labelled_images, list_stacks
 from satmask.datasets.pairs import FOLDERS, list_images
@@ -186,7 +187,7 @@ def choose_scenes(scenes: Sequence[SceneSource], patterns: Sequence[str] | None)
     return chosen
 
 
-def refuse_overwriting(scenes: Sequence[SceneSource], out: Path) -> None:
+def refuse_overwriting(scenes: Sequence[SceneSource], out: Path | Bucket) -> None:
     """Refuse scenes whose results would lie over one another, over a scene, or over somebody's vector file.
 
     Raises:
@@ -210,11 +211,13 @@ def refuse_overwriting(scenes: Sequence[SceneSource], out: Path) -> None:
             raise SettingError(msg)
 
 
-def _files(scene: SceneSource) -> list[Path]:
-    """The local files that a scene is read from."""
+def _files(scene: SceneSource) -> list[Path | Bucket]:
+    """The files that a scene is read from, where something can be written."""
     if isinstance(scene, Stack):
         return [product.path for product in scene.products]
-    return [] if isinstance(scene, Remote) else [scene]
+    if isinstance(scene, Remote):
+        return [Bucket(scene.url)] if scene.url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)) else []
+    return [scene]
 
 
 def stem_of(scene: str | SceneSource) -> str:

@@ -27,7 +27,7 @@ def predict(
         typer.Argument(metavar="SCENE…", help="Rasters, folders, patterns, @lists, addresses; a DSTL folder."),
     ],
     *,
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    out: Annotated[str, typer.Option(help="Folder to write, or s3://bucket/folder.")],
     bands: Annotated[str | None, typer.Option(metavar="B,B…", help="Bands by number or name, as the model's.")] = None,
     scaled: Annotated[bool, typer.Option("--scaled", help="Apply the scenes' tags of scale and offset.")] = False,
     resample_to_gsd: Annotated[
@@ -94,6 +94,7 @@ def predict(
     reported, and the rest goes on; the exit code is then 1. Stopped or killed, the same command goes on.
     """
     from satmask import open_engine
+    from satmask.buckets import as_folder
     from satmask.cli import options
     from satmask.cli.output import calm_tensorflow, complain, complain_about, say_json
     from satmask.cli.predict_table import print_summary
@@ -122,7 +123,7 @@ def predict(
     check_thresholds(limits, network.info)
     if (times := len(ways(symmetries))) > 1:  # type: ignore[arg-type]  # it checks
         complain(f"note: --symmetries {symmetries} runs the network {times} times.")
-    refuse_overwriting(paths, out)
+    refuse_overwriting(paths, as_folder(out))
     complain_about([problem.what for problem in problems if problem.severity == "warning"])
     unusable = [{"scene": one.where, "reason": one.what} for one in problems if one.severity == "error"]
     complain_about([one["reason"] for one in unusable], what="error")
@@ -289,7 +290,7 @@ def find_model(path: Path) -> Path:
 
 
 def _predict_all(
-    run: Any, network: Engine, paths: Sequence[SceneSource], out: Path, settings: dict[str, Any], **shown: bool
+    run: Any, network: Engine, paths: Sequence[SceneSource], out: str, settings: dict[str, Any], **shown: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Predict scene after scene; what fails is reported, and the rest goes on."""
     from dataclasses import asdict

@@ -45,6 +45,11 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    @property
+    def drafts(self) -> Path:
+        """Where outputs lie while they are made."""
+        return self.folder / "drafts"
+
     def remove(self) -> None:
         """Throw the folder away with all it holds; the lock is the last to go."""
         self.clear()

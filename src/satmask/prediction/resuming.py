@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from satmask.buckets import Bucket
     from satmask.engines import Engine
     from satmask.prediction.claim import Claim
+    from satmask.prediction.remote_claim import RemoteClaim
     from satmask.prediction.walking import Seeing
     from satmask.scene import Imagery
     from satmask.scene_lists import SceneSource
 
 
 def prepare(
-    claim: Claim,
+    claim: Claim | RemoteClaim,
     engine: Engine,
     image: str | SceneSource,
     scene: Imagery,
@@ -122,7 +124,7 @@ def _text(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
-def _refusal(folder: Path, name: str, different: list[str]) -> SceneError:
+def _refusal(folder: Path | Bucket, name: str, different: list[str]) -> SceneError:
     return SceneError(
         f"What was begun of {name} must be gone on with by the same model, scene and settings, got "
         f"{'; '.join(different)} in {folder}. Give the command that began it, or --restart to throw that away."

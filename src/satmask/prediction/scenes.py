@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import rasterio
 
 from satmask.addresses import as_address
+from satmask.buckets import Bucket, as_folder
 from satmask.errors import SatmaskError, SettingError
 from satmask.fitting import Reading, open_for
 from satmask.prediction.claim import Claim
 from satmask.prediction.finishing import Drafts, uncertainty_layer
+from satmask.prediction.remote_claim import RemoteClaim
 from satmask.prediction.resuming import prepare
 from satmask.prediction.tiling import LARGEST
 from satmask.prediction.walking import Seeing, ahead
@@ -51,17 +53,17 @@ class Outputs:
         uncertainty: One band, see `satmask.uncertainty`, or None.
     """
 
-    classes: Path
-    probabilities: Path | None
-    polygons: Path | None
+    classes: Path | Bucket
+    probabilities: Path | Bucket | None
+    polygons: Path | Bucket | None
     objects: int
-    uncertainty: Path | None = None
+    uncertainty: Path | Bucket | None = None
 
 
 def predict_scene(
     engine: Engine,
     image: str | SceneSource,
-    out: str | Path,
+    out: str | Path | Bucket,
     *,
     bands: Sequence[int | str] | None = None,
     scaled: bool = False,
@@ -120,12 +122,12 @@ def predict_scene(
             begun is of another model, scene or settings.
         ModelError: If the scene doesn't fit the model.
     """
-    out, stem, seeing = Path(out), stem_of(image), Seeing(symmetries, mean)
+    out, stem, seeing = as_folder(out), stem_of(image), Seeing(symmetries, mean)
     decision = (decision or engine.info.decision).with_thresholds(thresholds)
     ways(symmetries)  # refuses others
     out.mkdir(parents=True, exist_ok=True)
     reading = Reading(None if bands is None else tuple(bands), scaled, resample_to_gsd, stretch)
-    with open_for(engine.info, image, **reading.settings) as scene, Claim(out, stem) as claim:
+    with open_for(engine.info, image, **reading.settings) as scene, _claim(out, stem) as claim:
         if restart:
             claim.clear()
         wanted = scene.grid.crs is not None if polygons is None else polygons
@@ -136,11 +138,11 @@ def predict_scene(
             holder.append(work)
             elsewhere = _spread(work, image, reading, claim.folder, spread) if spread else None
             pieces = _told(work.pieces(elsewhere, at_once=at_once), progress)
-            drafts = claim.folder / "drafts"
+            drafts = claim.drafts
             written: dict[str, Any] = {"probabilities": probabilities, "polygons": wanted}
             written["extra"] = [uncertainty_layer(decision)] if uncertainty else []
             made, objects = _make(work, pieces, drafts, stem, decision, **written)
-            files = {name: _publish(path, out / path.name, sure=store is not None) for name, path in made.items()}
+            files = {name: _publish(claim, path, out, sure=store is not None) for name, path in made.items()}
         claim.remove()
     more = {name: files.get(name) for name in ("probabilities", "polygons", "uncertainty")}
     return Outputs(files["classes"], objects=objects, **more)
@@ -169,7 +171,7 @@ def _told(pieces: Iterator[Piece], progress: Callable[[float], None]) -> Iterato
 
 
 def _spread(
-    work: Work, image: str | SceneSource, reading: Reading, folder: Path, spread: Spread
+    work: Work, image: str | SceneSource, reading: Reading, folder: Path | Bucket, spread: Spread
 ) -> Iterator[int] | None:
     """Have the windows that aren't done yet done elsewhere; None where there is nothing to share."""
     store, path = work.store, work.engine.path
@@ -182,24 +184,30 @@ def _spread(
     return itertools.chain(done, spread(job, missing)) if missing else None
 
 
-def _publish(path: Path, target: Path, *, sure: bool) -> Path:
+def _claim(out: Path | Bucket, stem: str) -> Claim | RemoteClaim:
+    return RemoteClaim(out, stem) if isinstance(out, Bucket) else Claim(out, stem)
+
+
+def _publish(claim: Claim | RemoteClaim, path: Path, out: Path | Bucket, *, sure: bool) -> Path | Bucket:
     """Give a finished file its name; on the disk for sure, where what it was made of is about to go."""
+    if isinstance(claim, RemoteClaim):
+        return claim.publish(path)
     if sure:
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    path.replace(target)
-    return target
+    assert isinstance(out, Path)  # noqa: S101  # it has a local claim
+    return path.replace(out / path.name)
 
 
 @contextlib.contextmanager
-def _kept(claim: Claim, scene: Imagery, tell: Callable[[str], None]) -> Iterator[list[Work]]:
+def _kept(claim: Claim | RemoteClaim, scene: Imagery, tell: Callable[[str], None]) -> Iterator[list[Work]]:
     """Say what is kept if the block ends too soon; where nothing is, leave nothing behind."""
     holder: list[Work] = []
     begun = (claim.folder / "manifest.json").exists()
     try:
         yield holder
     except BaseException as error:
-        shutil.rmtree(claim.folder / "drafts", ignore_errors=True)
+        shutil.rmtree(claim.drafts, ignore_errors=True)
         store = holder[0].store if holder else None
         count = store.count() if store is not None else 0
         if not count:
@@ -217,7 +225,7 @@ def _kept(claim: Claim, scene: Imagery, tell: Callable[[str], None]) -> Iterator
 
 
 def predict_scenes(
-    engine: Engine, images: Sequence[str | SceneSource], out: str | Path, **settings: Any
+    engine: Engine, images: Sequence[str | SceneSource], out: str | Path | Bucket, **settings: Any
 ) -> Iterator[tuple[SceneSource, Outputs | SatmaskError | OSError]]:
     """Predict scene after scene; one that can't be predicted doesn't stop the others.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from satmask.buckets import Bucket, zarr_address
 from satmask.errors import SceneError
 from satmask.prediction.pieces import Piece
 
@@ -38,13 +39,13 @@ class WindowStore:
         new: Whether to begin anew, whatever is there.
     """
 
-    def __init__(self, folder: Path, tiling: Tiling, classes: int, *, new: bool) -> None:
+    def __init__(self, folder: Path | Bucket, tiling: Tiling, classes: int, *, new: bool) -> None:
         self.folder, self.tiling, self.classes = folder, tiling, classes
         if new:
             create_arrays(folder / ARRAYS, tiling, classes)
         import zarr
 
-        group = zarr.open_group(str(folder / ARRAYS), mode="r+", zarr_format=3)
+        group = zarr.open_group(zarr_address(folder / ARRAYS), mode="r+", zarr_format=3)
         self._said: Any = group["probabilities"]
         self._marks: Any = group["marks"]
 
@@ -117,7 +118,7 @@ class DamagedError(Exception):
     """What was written of a window can't be read again; the window has to be done again."""
 
 
-def create_arrays(path: Path, tiling: Tiling, classes: int) -> None:
+def create_arrays(path: Path | Bucket, tiling: Tiling, classes: int) -> None:
     """Make a Zarr group for the windows of a tiling; nothing is marked."""
     import zarr
     from zarr.codecs import BloscCodec, Crc32cCodec
@@ -126,7 +127,7 @@ def create_arrays(path: Path, tiling: Tiling, classes: int) -> None:
     # Floats whose bytes are sorted by place: half the time of zstd, and a tenth less on disk.
     packing = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=4)
     try:
-        group = zarr.open_group(str(path), mode="w", zarr_format=3)
+        group = zarr.open_group(zarr_address(path), mode="w", zarr_format=3)
         group.create_array(
             "probabilities",
             shape=(tiling.rows, tiling.columns, height, width, classes),
@@ -152,13 +153,16 @@ def create_arrays(path: Path, tiling: Tiling, classes: int) -> None:
         raise unwritable(path, error) from error
 
 
-def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path | Bucket, content: Mapping[str, Any]) -> None:
     """Write what a store is about; it appears whole, and stays through a power cut."""
-    path = folder / MANIFEST
-    draft = path.with_name(f"{MANIFEST}.part")
+    path, text = folder / MANIFEST, json.dumps({"schema_version": SCHEMA, **content}, indent=1)
     try:
+        if isinstance(path, Bucket):
+            path.write(text.encode())
+            return
+        draft = path.with_name(f"{MANIFEST}.part")
         with draft.open("w", encoding="utf-8") as file:
-            json.dump({"schema_version": SCHEMA, **content}, file, indent=1)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -166,7 +170,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
         raise unwritable(folder, error) from error
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
+def read_manifest(folder: Path | Bucket) -> dict[str, Any] | None:
     """Read what a store is about; None where there is none, or nobody can read it."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -175,7 +179,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def unwritable(path: Path, error: OSError) -> SceneError:
+def unwritable(path: Path | Bucket, error: OSError) -> SceneError:
     """What to raise where what is being written can't be; a full disk is the usual reason."""
     import errno
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from satmask.buckets import Bucket
     from satmask.engines import Engine
     from satmask.fitting import Reading
     from satmask.prediction.pieces import Piece
@@ -44,7 +45,7 @@ class Job:
     reading: Reading
     size: int
     seeing: Seeing
-    folder: Path
+    folder: Path | Bucket
 
 
 # Has windows done elsewhere: takes a job and numbers of windows, and gives each number when it is done, in any order.
