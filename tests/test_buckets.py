@@ -47,7 +47,7 @@ def endpoint():
             "AWS_VIRTUAL_HOSTING": "FALSE",
         }.items():
             patch.setenv(name, value)
-        urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/maps", method="PUT")).close()  # noqa: S310
+        urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/maps", method="PUT")).close()
         yield f"http://{host}:{port}"
     server.stop()
 
@@ -162,7 +162,7 @@ def test_one_run_at_a_time(out):
 
 
 def test_a_dead_run_of_this_machine_blocks_nobody_and_one_elsewhere_not_for_long(out, monkeypatch):
-    lock, dead = out / ".north.job" / "lock", subprocess.Popen(["true"])
+    lock, dead = out / ".north.job" / "lock", subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     lock.write(f'{{"process": {dead.pid}, "host": "here", "machine": "{claims._machine()}"}}'.encode())
     with RemoteClaim(out, "north"):
