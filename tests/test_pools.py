@@ -215,6 +215,10 @@ def test_a_cluster_writes_the_same_also_when_a_worker_is_killed(place, engine, t
                 yield number
 
         predict_scene(engine, place / "scene.tif", tmp_path / "out", size=SIZE, spread=killing)
+        # The model was sent: no worker needs to see its file.
+        job = job_of(place, tmp_path / "begun", engine)
+        elsewhere = Job(**(vars(job) | {"model": tmp_path / "nowhere" / "model.onnx"}))
+        assert pool.executor.submit(do_window, elsewhere, 7, Terms(identify_model(engine))).result() == 7
         found = dict(predict_over(pool, engine, sorted(place.glob("tile*.tif")), tmp_path / "tiles"))
     assert contents(tmp_path / "out") == contents(place / "whole")
     assert len(found) == 8

@@ -18,7 +18,7 @@ from satmask.addresses import as_address
 from satmask.engines import available_cores
 from satmask.errors import InstallError, SatmaskError, SceneError, SettingError
 from satmask.permissions import Permission, allowed
-from satmask.prediction.identity import identify_model
+from satmask.prediction.identity import identify_model, model_files
 from satmask.prediction.scenes import predict_scene
 from satmask.processes import Processes
 from satmask.stack import Stack
@@ -50,11 +50,13 @@ class Pool:
         executor: Takes calls.
         count_lanes: Says how many calls are done at a time, now: a cluster grows and shrinks.
         lanes: Calls that each process does at a time; None where the worker knows.
+        ship: Brings a model, by its file and digest, to where the workers find it.
     """
 
     executor: Executor
     count_lanes: Callable[[], int]
     lanes: int | None = None
+    ship: Callable[[Path, str], None] = lambda *_: None
 
     def spread(self, engine: Engine) -> Callable[[Job, Sequence[int]], Iterator[int]]:
         """What `satmask.prediction.predict_scene` takes to have windows done by these workers."""
@@ -110,6 +112,8 @@ class Pool:
         if model is None:
             msg = "Workers must open the model from a file, got an engine without one. Use satmask.open_engine."
             raise SettingError(msg)
+        assert engine.path is not None  # noqa: S101  # or it had no identity
+        self.ship(engine.path, model["digest"])
         return Terms(model, tuple(what for what in get_args(Permission) if allowed(what)), self.lanes)
 
 
@@ -194,6 +198,7 @@ def _cluster(address: str) -> Iterator[Pool]:
         msg = "Clusters must be reached by Dask, got no distributed. Run pip install 'satmask[cluster]'."
         raise InstallError(msg)
     import distributed
+    from satmask.shipping import ModelPlugin
 
     try:
         client = distributed.Client(address, timeout=PATIENCE_S, set_as_default=False)
@@ -208,7 +213,19 @@ def _cluster(address: str) -> Iterator[Pool]:
             raise SettingError(msg) from error
         # Calls have effects, so that two of the same aren't one.
         executor = client.get_executor(pure=False)
-        yield Pool(executor, lambda: sum(client.nthreads().values()))
+        shipped: list[str] = []
+
+        def ship(model: Path, digest: str) -> None:
+            plugin = ModelPlugin(model, model_files(model), digest)
+            client.register_plugin(plugin)
+            shipped.append(plugin.name)
+
+        try:
+            yield Pool(executor, lambda: sum(client.nthreads().values()), ship=ship)
+        finally:
+            for name in shipped:
+                with contextlib.suppress(Exception):  # the scheduler may be gone
+                    client.unregister_worker_plugin(name)
 
 
 def _result(future: Future[Any]) -> Any:

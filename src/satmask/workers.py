@@ -168,10 +168,15 @@ class _Desk:
     def _engine(self, model: Path, name: str, terms: Terms) -> Engine:
         key = model, name, tuple(sorted(terms.model.items()))
         if key not in self.engines:
-            if not model.is_file():
+            shipped = None
+            if terms.lanes is None:
+                from satmask.shipping import find_shipped
+
+                shipped = find_shipped(model, terms.model["digest"])
+            if shipped is None and not model.is_file():
                 msg = f"Worker must reach the model file, got none at {str(model)!r}. Put it where all workers see it."
                 raise ModelError(msg)
-            engine = open_model(model, name, threads=terms.lanes or _dask_lanes())
+            engine = open_model(shipped or model, name, threads=terms.lanes or _dask_lanes())
             if (mine := identify_model(engine)) != dict(terms.model):
                 raise _other_model(model, mine or {}, terms.model)
             self.engines.clear()  # one model at a time; those in use live on while they are used

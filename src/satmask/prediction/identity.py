@@ -49,6 +49,15 @@ def identify_model(engine: Engine) -> dict[str, str] | None:
     return {"digest": _digest(_model_files(engine.path)), "engine": f"{engine.name} ({', '.join(versions)})"}
 
 
+def model_files(path: Path) -> list[Path]:
+    """All files that a model consists of, in its folder or below.
+
+    Args:
+        path: The file that `satmask.engines.open_engine` opened.
+    """
+    return [file for file, _ in _model_files(path)]
+
+
 def identify_scene(image: str | SceneSource) -> dict[str, Any]:
     """Name a scene as it is now: what is read from it later must be the same.
 
