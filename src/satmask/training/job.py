@@ -1,0 +1,235 @@
+"""A training run at work: epochs, what is kept of them, and the model file at the end."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from satmask.batches import TrainingBatches, ValidationBatches
+from satmask.errors import SettingError
+from satmask.losses import make_loss
+from satmask.metrics import SegmentationIoU
+from satmask.model_file import ModelInfo, export
+from satmask.models import build, measure_reach, save_keras
+from satmask.progress import track
+from satmask.run import Run, best_epoch, plateau_rate
+from satmask.training.describing import band_infos, public_options, reading_of, scaling
+from satmask.training.stepping import Watch, learning_rate, quick_momentum, reseed, set_momentum, worth_compiling
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from satmask.datasets import Dataset
+    from satmask.recipe import Recipe
+    from satmask.survey import Survey
+
+log = logging.getLogger("satmask.training")
+
+
+class Job:
+    """One training run at work.
+
+    Args:
+        run: Where it writes.
+        recipe: The settings.
+        data: The data set, split.
+        surveys: Surveys of the training and of the validation samples.
+        split: How the data was split, in words.
+        quiet: Show no progress.
+    """
+
+    def __init__(
+        self, run: Run, recipe: Recipe, data: Dataset, *, surveys: tuple[Survey, Survey], split: str, quiet: bool
+    ) -> None:
+        self.run, self.recipe, self.data, self.split, self.quiet = run, recipe, data, split, quiet
+        self.seen, self.held = surveys
+        self.reading = reading_of(self.seen)
+        area = sum(height * width for height, width in self.seen.shapes)
+        count = recipe.windows_per_epoch or max(round(area / recipe.window**2), 1)
+        self.count = math.ceil(count / recipe.batch) * recipe.batch
+        keras.utils.set_random_seed(recipe.seed)
+        self.network = self._build(mixed=recipe.mixed_precision)
+        self._compile()
+
+    def _build(self, *, mixed: bool = False) -> Any:
+        legend, recipe = self.data.legend, self.recipe
+        options = {"activation": legend.activation, **scaling(recipe, self.seen), **recipe.network.options}
+        if recipe.network.name == "dilated":
+            options.setdefault("window", recipe.window)
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_float16" if mixed else "float32")
+        try:
+            return build(recipe.network.name, bands=len(self.seen.bands), classes=len(legend), **options)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def batches(self, epoch: int) -> TrainingBatches:
+        """The training windows of an epoch, counted from 0."""
+        recipe = self.recipe
+        return TrainingBatches(
+            self.seen,
+            self.reading,
+            recipe.augment,
+            size=recipe.window,
+            count=self.count,
+            batch=recipe.batch,
+            balanced=recipe.sampling == "balanced",
+            seed=recipe.seed,
+            epoch=epoch,
+        )
+
+    def show_windows(self) -> None:
+        """Draw the first training windows as the network will get them, before the first step."""
+        from satmask import figures, pictures, sheets
+
+        batches = self.batches(0)
+        parts = [batches[step] for step in range(min(math.ceil(12 / self.recipe.batch), len(batches)))]
+        images, truths, weights = (np.concatenate(column)[:12] for column in zip(*parts, strict=True))
+        bands, limits = pictures.display(self.seen.dtype, self.seen.low, self.seen.high)
+        figure = sheets.window_sheet(
+            list(images),
+            list(truths),
+            list(weights),
+            self.data.legend,
+            bands=bands,
+            limits=limits,
+            title="Training windows, augmented, as the network gets them",
+        )
+        figures.save(figure, self.run.folder / "augmented.png")
+
+    def _compile(self) -> None:
+        """Give the network its loss, metric and optimiser."""
+        recipe, legend = self.recipe, self.data.legend
+        network = self.network
+        steps = self.count // recipe.batch * recipe.epochs
+        momentum = quick_momentum(self.count // recipe.batch) if recipe.momentum is None else recipe.momentum
+        set_momentum(network, momentum)
+        loss = make_loss(
+            recipe.loss.name,
+            activation=legend.activation,
+            class_weights=recipe.loss.class_weights,
+            interior=recipe.loss.interior,
+            border=recipe.loss.border,
+            **recipe.loss.options,
+        )
+        network.compile(
+            optimizer=keras.optimizers.AdamW(learning_rate(recipe, steps), weight_decay=recipe.weight_decay),
+            loss=loss,
+            weighted_metrics=[
+                SegmentationIoU(classes=len(legend), activation=legend.activation, interior=recipe.loss.interior)
+            ],
+            jit_compile=worth_compiling(network) if recipe.compile is None else recipe.compile,
+        )
+
+    def fit(self) -> None:
+        """Train epoch after epoch, from where the run stands."""
+        history = self._restore()
+        checking = ValidationBatches(self.held.samples, self.reading, size=self.recipe.window, batch=self.recipe.batch)
+        for epoch in range(len(history), self.recipe.epochs):
+            if self.recipe.stop_after and epoch - best_epoch(history) >= self.recipe.stop_after:
+                log.info("No better validation IoU in %d epochs: stopped.", self.recipe.stop_after)
+                break
+            if self.recipe.schedule.name == "plateau":
+                self.network.optimizer.learning_rate = plateau_rate(self.recipe, history)
+            row = self._epoch(epoch, checking)
+            if not math.isfinite(row["loss"]):
+                rate = self.recipe.learning_rate
+                msg = (
+                    f"Loss must stay finite, got {row['loss']} in epoch {epoch + 1}. Lower learning_rate, now {rate:g}."
+                )
+                raise SettingError(msg)
+            history.append(row)
+            self._keep(history)
+
+    def _epoch(self, epoch: int, checking: ValidationBatches) -> dict[str, float]:
+        reseed(self.network, (self.recipe.seed, epoch))
+        begun = time.perf_counter()
+        with track(f"Epoch {epoch + 1}/{self.recipe.epochs}", self.count, unit="images", quiet=self.quiet) as advance:
+            watch = Watch(advance, self.recipe.batch)
+            result = self.network.fit(
+                self.batches(epoch), epochs=1, validation_data=checking, shuffle=False, verbose=0, callbacks=[watch]
+            ).history
+            row = {key: float(values[-1]) for key, values in result.items()}
+            text = (
+                f"loss {row['loss']:.4f} IoU {row['iou']:.4f} | validation {row['val_loss']:.4f} {row['val_iou']:.4f}"
+            )
+            advance(0, text)
+        row |= {
+            "epoch": epoch + 1,
+            "learning_rate": float(self.network.optimizer.learning_rate),
+            "images_per_s": watch.images_per_s,
+            "seconds": time.perf_counter() - begun,
+        }
+        log.info("epoch %d: %s", epoch + 1, text)
+        return row
+
+    def _restore(self) -> list[dict[str, float]]:
+        """Load the newest state; history beyond it belongs to an epoch that was not kept."""
+        epochs = self.run.checkpoints
+        if not epochs:
+            return []
+        history = self.run.history[: epochs[-1]]
+        self.network.optimizer.build(self.network.trainable_variables)
+        self.network.load_weights(self.run.checkpoint(epochs[-1]))
+        log.info("Going on after epoch %d", epochs[-1])
+        return history
+
+    def _keep(self, history: list[dict[str, float]]) -> None:
+        """Write history, then the state under its final name: a kill in between repeats one epoch at most."""
+        epoch = len(history)
+        self.run.write_history(history)
+        target = self.run.checkpoint(epoch)
+        temporary = target.with_name(f".part-{target.name}")
+        save_keras(self.network, temporary)
+        temporary.replace(target)
+        for old in set(self.run.checkpoints) - {epoch, best_epoch(history)}:
+            self.run.checkpoint(old).unlink()
+
+    def finish(self) -> None:
+        """Write the best network as model.keras and model.onnx, then score it and write the report."""
+        from satmask.run_report import report_run
+
+        history = self.run.history
+        best = best_epoch(history)
+        network = self._build()
+        network.load_weights(self.run.checkpoint(best))
+        save_keras(network, self.run.folder / "model.keras")
+        info = self.describe(network, history[best - 1])
+        export(network, self.run.model, info)
+        report_run(self.run, self.data, self.held, self.split, quiet=self.quiet)
+
+    def describe(self, network: Any, row: Mapping[str, float]) -> ModelInfo:
+        """What the model file says about a network."""
+        reach = measure_reach(network)
+        seen, recipe = self.seen, self.recipe
+        gsd_m = recipe.gsd_m or seen.gsd_m
+        return ModelInfo(
+            legend=self.data.legend,
+            bands=band_infos(seen),
+            dtype=str(seen.dtype),
+            value_range=tuple(zip(seen.smallest.tolist(), seen.largest.tolist(), strict=True)),
+            gsd_m=gsd_m,
+            fill=self.reading.fill,
+            stride=reach.stride,
+            halo=reach.halo,
+            margin=recipe.loss.interior,
+            local=reach.local,
+            activation=self.data.legend.activation,
+            network=recipe.network.name,
+            options=public_options(recipe),
+            training={
+                "data": self.data.root.resolve().name,
+                "layout": self.data.layout,
+                "images": len(seen.samples),
+                "validation_images": len(self.held.samples),
+                "split": self.split,
+                "seed": recipe.seed,
+                "epoch": int(row["epoch"]),
+                "val_iou": round(row["val_iou"], 4),
+            },
+        )
