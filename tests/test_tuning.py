@@ -253,6 +253,14 @@ def test_a_model_is_tuned_and_told(tmp_path):
     assert np.isnan(pond.before) or not pond.better
 
 
+@pytest.mark.parametrize(("beyond", "better"), [(-1e-9, True), (1e-9, False)])
+def test_a_gain_of_thousandths_is_none(tmp_path, monkeypatch, beyond, better):
+    samples = [sample(tmp_path, number, f"place {number // 2}") for number in range(6)]
+    house = tune(Copy(info()), samples, folds=3).choices[0]
+    monkeypatch.setattr("satmask.tuning.LEAST_GAIN", house.estimate - house.before + beyond)
+    assert tune(Copy(info()), samples, folds=3).choices[0].better == better
+
+
 def test_places_stay_together(tmp_path):
     samples = [sample(tmp_path, number, place) for number, place in enumerate(["a", "b", "a", "c", "a", "b"])]
     folds = assign(samples, 2)

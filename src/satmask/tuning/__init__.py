@@ -35,6 +35,8 @@ __all__ = ["METRICS", "Cache", "Choice", "Metric", "Tuning", "assign", "choose",
 
 Metric = Literal["iou", "f1", "dstl", "ap50"]
 METRICS = ("iou", "f1", "dstl", "ap50")
+# A class that is hardly ever found gains thousandths by being seen everywhere. Half a point is the least that counts.
+LEAST_GAIN = 0.005
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Choice:
         before: IoU, or AP, with the decision as it was; NaN where the class doesn't occur.
         estimate: The same where each image is decided by what was chosen without its part; NaN without a second part.
         after: The same on the images on which it was chosen, which flatters.
-        better: Whether the choice is to be used: the estimate is above what was before.
+        better: Whether the choice is to be used: the estimate is above what was before by `LEAST_GAIN`.
     """
 
     name: str
@@ -232,7 +234,7 @@ def choose(tables: Tables, tried: Choices, parts: int) -> Choice:
     if others:
         decided = [tables.of([found.setting])[0][left].at(found.area) for left, found in enumerate(others)]
         estimate = float(total(decided).scores()[0])
-    setting, better = best.setting, bool(estimate > own) and _true(tables, tried)
+    setting, better = best.setting, bool(estimate - own >= LEAST_GAIN) and _true(tables, tried)
     return Choice(
         tried.name,
         setting.threshold,
