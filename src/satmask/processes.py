@@ -94,7 +94,7 @@ class Processes(Executor):
             self._stopping.set()
             self._drop_rest()
             for process in self._processes:
-                process.end()
+                process.end(at_once=False)
 
     def _drop_rest(self) -> None:
         while not self._tasks.empty():
@@ -163,12 +163,17 @@ class _Process:
             if end in self._ends:
                 self._bury(patience_s=PATIENCE_S)
 
-    def end(self) -> None:
-        """End it, whatever it is doing."""
+    def end(self, *, at_once: bool = True) -> None:
+        """End it: whatever it is doing, or when it has cleaned up."""
         with self._lock:
-            if self._process is not None:
+            if self._process is None:
+                return
+            if at_once:
                 self._process.kill()
-                self._bury(patience_s=None)
+            else:
+                for end in self._ends:
+                    end.close()
+            self._bury(patience_s=PATIENCE_S)
 
     def _start(self) -> None:
         pipes = [_SPAWN.Pipe() for _ in range(self._lanes)]
@@ -178,21 +183,23 @@ class _Process:
         for end in theirs:
             end.close()  # so that its death closes the last of these
 
-    def _bury(self, *, patience_s: float | None) -> None:
+    def _bury(self, *, patience_s: float) -> None:
         self._process.join(patience_s)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
         code = self._process.exitcode
         self.death = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        for end in self._ends:
-            end.close()
+        # Not closed: another lane may be reading, and a number of a file that is closed is soon given to another.
         self._process, self._ends = None, []
 
 
 def _run(ends: Sequence[connection.Connection]) -> None:
     """What a process does: a thread for each lane, until the one that started it closes the pipes or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "fork" in multiprocessing.get_all_start_methods():
+        # Locks that libraries make when they are imported leave nothing behind then, should this be killed.
+        multiprocessing.set_start_method("fork", force=True)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     threads = [threading.Thread(target=_answer, args=(end,)) for end in ends]
     for thread in threads:
