@@ -67,12 +67,13 @@ def peak(model, scene, *flags):
 
 @on_linux
 def test_memory_does_not_grow_with_the_scene(engine, tmp_path):
-    flags = ("--window", "256", "--threads", "1", "--threshold", "0.9", "--quiet")
+    flags = ("--window", "512", "--threads", "1", "--threshold", "0.9", "--quiet")
     small, large = (
-        peak(engine.path, write_sparse(tmp_path / f"{side}.tif", side, filled=4), *flags)[0] for side in (1280, 3840)
+        peak(engine.path, write_sparse(tmp_path / f"{side}.tif", side, filled=4), *flags)[0] for side in (3072, 6144)
     )
-    # A plane of the larger scene alone would take 15 MB as bytes, and 118 MB as the probabilities of two classes.
-    assert large - small < 12e6
+    # The smaller one doesn't quite fill what is bounded: caches and strips. Beyond, 9216² takes 13 MB more than 6144².
+    # The probabilities that the larger scene has more are 226 MB.
+    assert large - small < 140e6
 
 
 @settings(deadline=None, max_examples=40)
@@ -133,9 +134,8 @@ def test_blending_is_the_weighted_mean_of_all_windows(seeing_all, tmp_path):
         np.testing.assert_array_equal(file.read(1), got)
 
 
-@given(
-    st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([1, 2, 16, 32]), st.integers(0, 300), st.integers(1, 4)
-)
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([2, 16, 32]), st.integers(0, 300), st.integers(1, 4))
 def test_costs_are_counted_as_windows_are_cut(height, width, stride, halo, workers):
     info = FakeInfo(stride=stride, halo=halo, local=True)
     margin = round_up(halo, stride)
