@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import statistics
 import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil  # comes with the extra `cluster`
 
 from materials import make_model, make_scene
 from measure import Ratio, begin, compare, interleave, show, widths
@@ -69,10 +72,9 @@ def measure(engine: Engine, scene: Path, folder: Path, options: argparse.Namespa
             name: partial(spread, pool, engine, scene, folder / name, options.window) for name, pool in pools.items()
         }
         cases["one thread"] = partial(predict_scene, engine, scene, folder / "one thread", size=options.window)
-        spent = {name: [] for name in cases}
-        timings = interleave(
-            {name: partial(clocked, case, spent[name]) for name, case in cases.items()}, options.rounds
-        )
+        spent: dict[str, list[float]] = {name: [] for name in cases}
+        clocked = {name: partial(clock, case, pools.get(name), spent[name]) for name, case in cases.items()}
+        timings = interleave(clocked, options.rounds)
     megapixels = options.size**2 / 1e6
     show(timings, amount=megapixels, unit="MP")
     one, several, *_ = (timing.median for timing in timings.values())
@@ -82,9 +84,8 @@ def measure(engine: Engine, scene: Path, folder: Path, options: argparse.Namespa
     ])  # fmt: skip
     print(f"Load at the end: {os.getloadavg()[0]:.1f}")
     print(f"Same bytes: {same([folder / name for name in cases])}")
-    print(
-        f"Processor seconds of this process alone, a megapixel: {spent[f'{options.workers} workers'][-1] / megapixels:.3f}"
-    )
+    for name, seconds in spent.items():
+        print(f"Processor seconds, {name}: {statistics.median(seconds[1:]):.2f}")
 
 
 def spread(pool: Pool, engine: Engine, scene: Path, out: Path, window: int) -> None:
@@ -94,12 +95,18 @@ def spread(pool: Pool, engine: Engine, scene: Path, out: Path, window: int) -> N
             raise found
 
 
-def clocked(case: Callable[[], object], spent: list[float]) -> None:
-    """Note what this process takes of the processors, beside its workers."""
-    before = os.times()
+def clock(case: Callable[[], object], pool: Pool | None, spent: list[float]) -> None:
+    """Note what this process and its workers take of the processors."""
+    before = taken(pool)
     case()
-    after = os.times()
-    spent.append(after.user + after.system - before.user - before.system)
+    spent.append(taken(pool) - before)
+
+
+def taken(pool: Pool | None) -> float:
+    """Processor seconds of this process and of a pool's, so far; those of a cluster aren't seen."""
+    pids = [os.getpid(), *getattr(pool.executor if pool else None, "pids", [])]
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(one.user + one.system for one in times)
 
 
 def same(folders: Sequence[Path]) -> bool:

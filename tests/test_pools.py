@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor, wait
 
 import cv2
 import numpy as np
@@ -14,15 +14,17 @@ import pytest
 import rasterio
 from affine import Affine
 
+from satmask import workers
 from satmask.cli import main
 from satmask.engines import open_engine
 from satmask.errors import InstallError, ModelError, SceneError, SettingError
 from satmask.pools import open_pool, predict_over
 from satmask.prediction import predict_scene
+from satmask.prediction.claim import Claim, ClaimedError
 from satmask.prediction.identity import identify_model
 from satmask.prediction.work import Job
 from satmask.processes import ATTEMPTS, Processes
-from satmask.workers import Terms, do_window
+from satmask.workers import SceneTask, Terms, do_scene, do_window
 
 UTM = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 5e5, 0, -0.5, 4e6)}
 SIZE = 96
@@ -235,6 +237,32 @@ def test_a_scheduler_that_is_not_there_is_told(monkeypatch):
 def test_jobs_and_terms_can_be_sent(place, engine, tmp_path):
     job = job_of(place, tmp_path / "out", engine)
     assert pickle.loads(pickle.dumps((job, terms_of(engine)))) == (job, terms_of(engine))  # noqa: S301  # ours
+
+
+def test_a_worker_waits_for_the_claim_of_another(place, engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr(workers, "_dask_lanes", lambda: 1)
+    terms = Terms(identify_model(engine))
+    task = SceneTask(place / "model.onnx", "onnxruntime", place / "tile0.tif", str(tmp_path), {})
+    with ThreadPoolExecutor(1) as pool:
+        with Claim(tmp_path, "tile0"):
+            waiting = pool.submit(do_scene, task, terms)
+            assert not wait([waiting], timeout=0.5).done
+        assert waiting.result(timeout=60).megapixels == pytest.approx(0.0036)
+    with Claim(tmp_path, "tile0"):
+        assert isinstance(do_scene(task, terms_of(engine)).found, ClaimedError)  # of this machine: at once
+        monkeypatch.setattr(workers, "PATIENCE_S", 0.2)
+        assert isinstance(do_scene(task, terms).found, ClaimedError)
+
+
+def test_networks_that_are_blended_are_spread_too(pool, tmp_path, write_convolutions):
+    model = write_convolutions(tmp_path / "model.onnx", ("river",), layers=1, sees_all=True)
+    opened = open_engine(model, threads=1)
+    scene = write_scene(tmp_path / "scene.tif", 200)
+    predict_scene(opened, scene, tmp_path / "whole", size=64)
+    ((_, found),) = predict_over(pool, opened, [scene], tmp_path / "out", size=64)
+    assert found.objects > 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_pool_is_asked_for_in_one_way():

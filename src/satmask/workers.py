@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from satmask import permissions
 from satmask.errors import ModelError, SatmaskError, SceneError, SettingError
 from satmask.jobs import open_model, open_work
+from satmask.prediction.claim import ClaimedError
 from satmask.prediction.identity import identify_model, identify_scene
+from satmask.prediction.remote_claim import BEAT_S, STALE_S
 from satmask.prediction.scenes import predict_scene
 from satmask.prediction.store import read_manifest
 from satmask.prediction.walking import run_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from satmask.engines import Engine
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 
 # Scenes that a worker keeps open although it isn't doing any of their windows.
 KEPT = 4
+# Seconds that a worker waits for a claim, which is somewhat longer than that of a dead one lasts, and between two tries.
+PATIENCE_S = STALE_S + BEAT_S
+ASK_AGAIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -132,13 +139,27 @@ def do_scene(task: SceneTask, terms: Terms) -> SceneReport:
     found: Outputs | SatmaskError | OSError
     # Others of this process' lanes predict other scenes meanwhile.
     here = {"at_once": 1, "tell": notes.append, "progress": megapixels.append}
+    predict = partial(predict_scene, engine, task.image, task.out, **(dict(task.settings) | here))
     try:
-        found = predict_scene(engine, task.image, task.out, **(dict(task.settings) | here))
+        # Of processes of this machine everybody knows when they have died.
+        found = predict() if terms.lanes else _patiently(predict)
     except SettingError:
         raise
     except (SatmaskError, OSError) as error:
         found = error
     return SceneReport(found, tuple(notes), sum(megapixels))
+
+
+def _patiently(predict: Callable[[], Outputs]) -> Outputs:
+    """Predict when nobody else does: the worker that this is instead of may have died with its claim in an object store."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return predict()
+        except ClaimedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(ASK_AGAIN_S)
 
 
 @dataclass

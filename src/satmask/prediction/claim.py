@@ -12,6 +12,10 @@ from satmask.errors import SceneError
 LOCK = "lock"
 
 
+class ClaimedError(SceneError):
+    """Another run holds an output: it may end, or have died without anybody knowing yet."""
+
+
 class Claim:
     """A folder beside an output for what is being written, and the right to write it, held until this is closed.
 
@@ -25,7 +29,7 @@ class Claim:
         folder: The folder. It stays when the claim is closed, unless `remove` was called.
 
     Raises:
-        SceneError: If another run holds it.
+        ClaimedError: If another run holds it.
 
     Example:
         >>> import tempfile
@@ -78,7 +82,7 @@ class Claim:
                     f"Output must be written by one run at a time, got another at work on {self._stem!r} in "
                     f"{self.folder.parent} (process {holder}). Wait for it, or choose another folder."
                 )
-                raise SceneError(msg)
+                raise ClaimedError(msg)
             if path.exists() and os.path.sameopenfile(file.fileno(), (again := path.open(encoding="utf-8")).fileno()):
                 again.close()
                 break

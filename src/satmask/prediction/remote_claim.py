@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from satmask.errors import SceneError
+from satmask.prediction.claim import ClaimedError
 
 if TYPE_CHECKING:
     from satmask.buckets import Bucket
@@ -43,7 +44,8 @@ class RemoteClaim:
         drafts: A folder on this machine for outputs while they are made.
 
     Raises:
-        SceneError: If another run holds it, or nothing can be written there.
+        ClaimedError: If another run holds it.
+        SceneError: If nothing can be written there.
     """
 
     def __init__(self, out: Bucket, stem: str) -> None:
@@ -119,7 +121,7 @@ class RemoteClaim:
             f"(process {holder.get('process')} on {holder.get('host')}). Wait for it; if it has died, try again in "
             f"{left_s:.0f} s."
         )
-        raise SceneError(msg)
+        raise ClaimedError(msg)
 
     def _age_s(self) -> float:
         """Seconds since the last sign of life, both by the store's clock."""
