@@ -105,6 +105,10 @@ class Recipe(Settings):
         default=None, description="Ground sampling distances, where files don't say."
     )
 
+    start: str | None = Field(
+        default=None,
+        description="Trained model to begin with: a run folder, or a model file with its .keras beside it.",
+    )
     epochs: int = Field(default=15, ge=1)
     batch: int = Field(default=8, ge=1, description="Windows a step.")
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -112,6 +116,9 @@ class Recipe(Settings):
     stop_after: int | None = Field(default=None, ge=1, description="Stop after so many epochs without a better IoU.")
     momentum: float | None = Field(
         default=None, ge=0, lt=1, description="Memory of batch normalisation; by default at most a fifth of an epoch."
+    )
+    average: float | None = Field(
+        default=None, gt=0, lt=1, description="Memory of averaged weights, such as 0.99; by default none are averaged."
     )
     seed: int = Field(default=0, ge=0)
     compile: bool | None = Field(

@@ -25,7 +25,7 @@ class Run:
 
     Attributes:
         folder: Holds `recipe.json`, `history.csv`, `checkpoints/`, `tensorboard/`, `train.log`, `augmented.png` and,
-            at the end, `model.keras`, `model.onnx`, `model.stac.json` and `report.html`.
+            at the end, `model.keras`, `model.onnx`, `model.stac.json` and `report.html`; with a start also `start.json`.
     """
 
     folder: Path
@@ -52,6 +52,10 @@ class Run:
     def checkpoint(self, epoch: int) -> Path:
         """The state after an epoch, counted from 1."""
         return self.folder / "checkpoints" / f"epoch-{epoch:04d}.weights.h5"
+
+    def average(self, epoch: int) -> Path:
+        """The averaged weights after an epoch, where they are averaged."""
+        return self.folder / "checkpoints" / f"average-{epoch:04d}.weights.h5"
 
     @property
     def checkpoints(self) -> list[int]:

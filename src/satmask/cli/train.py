@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     recipe: Annotated[Path | None, typer.Option(**File, help="Settings, a TOML file.")] = None,
     model: Annotated[str | None, typer.Option(help="Network: unet, cnn, dilated or encoder.")] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Begin with a trained model: a run folder or a model file.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as epochs=3; repeatable.")
     ] = None,
@@ -39,7 +43,7 @@ def train(
     from satmask import read_dataset, read_legend
     from satmask.cli.output import calm_tensorflow, complain, complain_about, say, say_json
 
-    chosen = _recipe(recipe, model, settings or [])
+    chosen = _recipe(recipe, model, [*(settings or []), *([f"start={json.dumps(start)}"] if start else [])])
     classes = read_legend(legend) if legend else None
     dataset = read_dataset(data, legend=classes, class_field=class_field, registration=registration)
     complain_about(problem.what for problem in dataset.problems if problem.kind == "registration")

@@ -38,13 +38,13 @@ def load_weights(body: Any, encoder: str, weights: str | Path | None, *, reverse
 
 
 def spread_bands(kernel: np.ndarray, bands: int) -> np.ndarray:
-    """Fit a first convolution made for red, green and blue to another number of bands.
+    """Fit a first convolution, such as one made for red, green and blue, to another number of bands.
 
-    From three bands up, bands take the weights of red, green and blue in turn; fewer take their mean, so that one grey
-    band answers as it would as a grey RGB image. The result is scaled by 3/bands: responses keep their size.
+    More bands take the weights of red, green and blue in turn; fewer take their mean, so that one grey band answers as
+    it would as a grey RGB image. The result is scaled by 3/bands: responses keep their size.
 
     Args:
-        kernel: Weights `(height, width, 3, filters)`.
+        kernel: Weights `(height, width, 3, filters)`; or of any other number of bands in place of 3.
         bands: Bands wanted.
 
     Returns:
@@ -56,8 +56,9 @@ def spread_bands(kernel: np.ndarray, bands: int) -> np.ndarray:
     """
     if bands == kernel.shape[2]:
         return kernel
-    source = kernel if bands >= kernel.shape[2] else np.repeat(kernel.mean(axis=2, keepdims=True), 3, axis=2)
-    spread: np.ndarray = np.take(source, np.arange(bands) % 3, axis=2) * (3 / bands)
+    count = kernel.shape[2]
+    source = kernel if bands >= count else np.repeat(kernel.mean(axis=2, keepdims=True), count, axis=2)
+    spread: np.ndarray = np.take(source, np.arange(bands) % count, axis=2) * (count / bands)
     return spread
 
 

@@ -29,6 +29,8 @@ def band_infos(seen: Survey) -> tuple[BandInfo, ...]:
 def public_options(recipe: Recipe) -> dict[str, Any]:
     """Options of the network as the model file tells them: of a file of weights only the name, not where it lies."""
     options = recipe.network.options
+    if recipe.network.name == "dilated":
+        options.setdefault("window", recipe.window)
     return options | {key: Path(options[key]).name for key in ("weights",) if options.get(key)}
 
 

@@ -18,11 +18,15 @@ from satmask.model_file import ModelInfo, export
 from satmask.models import build, measure_reach, save_keras
 from satmask.progress import track
 from satmask.run import Run, best_epoch, plateau_rate
+from satmask.training.averaging import Average, wearing
+from satmask.training.carrying import freeze, take_over
 from satmask.training.describing import band_infos, public_options, reading_of, scaling
+from satmask.training.starting import Beginning, begin, find_start
 from satmask.training.stepping import Watch, learning_rate, quick_momentum, reseed, set_momentum, worth_compiling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from satmask.datasets import Dataset
     from satmask.recipe import Recipe
@@ -53,20 +57,47 @@ class Job:
         count = recipe.windows_per_epoch or max(round(area / recipe.window**2), 1)
         self.count = math.ceil(count / recipe.batch) * recipe.batch
         keras.utils.set_random_seed(recipe.seed)
-        self.network = self._build(mixed=recipe.mixed_precision)
+        self.beginning: Beginning | None = None
+        self.network = self._begin()
+        self.average = None if recipe.average is None else Average(self._build(), recipe.average)
         self._compile()
+
+    def _begin(self) -> Any:
+        """Build the network, with the weights of the start if there is one and the run hasn't gone on from it."""
+        recipe, legend = self.recipe, self.data.legend
+        if recipe.start is None:
+            return self._build(mixed=recipe.mixed_precision)
+        self.beginning = Beginning.read(self.run.folder)
+        if self.beginning is not None and self.run.checkpoints:
+            return self._build(mixed=recipe.mixed_precision)
+        start = find_start(recipe.start)
+        self.beginning, given = begin(start, recipe, self.seen, legend)
+        network = self._build(mixed=recipe.mixed_precision)
+        take_over(network, given, start.info, bands=self.seen.bands, legend=legend)
+        return network
+
+    def keep_beginning(self) -> None:
+        """Write down what the run took from its start, so that it goes on without it."""
+        if self.beginning is not None:
+            self.beginning.write(self.run.folder)
+            log.info(self.beginning.said)
 
     def _build(self, *, mixed: bool = False) -> Any:
         legend, recipe = self.data.legend, self.recipe
-        options = {"activation": legend.activation, **scaling(recipe, self.seen), **recipe.network.options}
+        scaled = scaling(recipe, self.seen)
+        if self.beginning is not None:
+            scaled = {"scale": list(self.beginning.scale), "offset": list(self.beginning.offset)}
+        options = {"activation": legend.activation, **scaled, **recipe.network.options}
         if recipe.network.name == "dilated":
             options.setdefault("window", recipe.window)
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy("mixed_float16" if mixed else "float32")
         try:
-            return build(recipe.network.name, bands=len(self.seen.bands), classes=len(legend), **options)
+            network = build(recipe.network.name, bands=len(self.seen.bands), classes=len(legend), **options)
         finally:
             keras.config.set_dtype_policy(before)
+        freeze(network, self.beginning.frozen if self.beginning else ())
+        return network
 
     def batches(self, epoch: int) -> TrainingBatches:
         """The training windows of an epoch, counted from 0."""
@@ -151,10 +182,7 @@ class Job:
         begun = time.perf_counter()
         with track(f"Epoch {epoch + 1}/{self.recipe.epochs}", self.count, unit="images", quiet=self.quiet) as advance:
             watch = Watch(advance, self.recipe.batch)
-            result = self.network.fit(
-                self.batches(epoch), epochs=1, validation_data=checking, shuffle=False, verbose=0, callbacks=[watch]
-            ).history
-            row = {key: float(values[-1]) for key, values in result.items()}
+            row = self._fit_epoch(epoch, checking, watch)
             text = (
                 f"loss {row['loss']:.4f} IoU {row['iou']:.4f} | validation {row['val_loss']:.4f} {row['val_iou']:.4f}"
             )
@@ -168,14 +196,31 @@ class Job:
         log.info("epoch %d: %s", epoch + 1, text)
         return row
 
+    def _fit_epoch(self, epoch: int, checking: ValidationBatches, watch: Watch) -> dict[str, float]:
+        """Train one epoch and validate what would be kept of it: the averaged weights where there are some."""
+        settings = {"epochs": 1, "shuffle": False, "verbose": 0}
+        if self.average is None:
+            told = self.network.fit(self.batches(epoch), validation_data=checking, callbacks=[watch], **settings)
+            return {key: float(values[-1]) for key, values in told.history.items()}
+        told = self.network.fit(self.batches(epoch), callbacks=[watch, self.average], **settings)
+        with wearing(self.network, self.average.twin):
+            found = self.network.evaluate(checking, verbose=0, return_dict=True)
+        row = {key: float(values[-1]) for key, values in told.history.items()}
+        return row | {f"val_{key}": float(value) for key, value in found.items()}
+
     def _restore(self) -> list[dict[str, float]]:
         """Load the newest state; history beyond it belongs to an epoch that was not kept."""
         epochs = self.run.checkpoints
+        if self.average is not None:
+            self.average.twin.set_weights(self.network.get_weights())
         if not epochs:
             return []
         history = self.run.history[: epochs[-1]]
         self.network.optimizer.build(self.network.trainable_variables)
         self.network.load_weights(self.run.checkpoint(epochs[-1]))
+        if self.average is not None:
+            self.average.twin.load_weights(self.run.average(epochs[-1]))
+            self.average.done = epochs[-1] * self.count // self.recipe.batch
         log.info("Going on after epoch %d", epochs[-1])
         return history
 
@@ -183,12 +228,12 @@ class Job:
         """Write history, then the state under its final name: a kill in between repeats one epoch at most."""
         epoch = len(history)
         self.run.write_history(history)
-        target = self.run.checkpoint(epoch)
-        temporary = target.with_name(f".part-{target.name}")
-        save_keras(self.network, temporary)
-        temporary.replace(target)
+        if self.average is not None:
+            _save(self.average.twin, self.run.average(epoch))
+        _save(self.network, self.run.checkpoint(epoch))
         for old in set(self.run.checkpoints) - {epoch, best_epoch(history)}:
             self.run.checkpoint(old).unlink()
+            self.run.average(old).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Write the best network as model.keras and model.onnx, then score it and write the report."""
@@ -197,7 +242,7 @@ class Job:
         history = self.run.history
         best = best_epoch(history)
         network = self._build()
-        network.load_weights(self.run.checkpoint(best))
+        network.load_weights(self.run.checkpoint(best) if self.average is None else self.run.average(best))
         save_keras(network, self.run.folder / "model.keras")
         info = self.describe(network, history[best - 1])
         export(network, self.run.model, info)
@@ -222,14 +267,33 @@ class Job:
             activation=self.data.legend.activation,
             network=recipe.network.name,
             options=public_options(recipe),
-            training={
-                "data": self.data.root.resolve().name,
-                "layout": self.data.layout,
-                "images": len(seen.samples),
-                "validation_images": len(self.held.samples),
-                "split": self.split,
-                "seed": recipe.seed,
-                "epoch": int(row["epoch"]),
-                "val_iou": round(row["val_iou"], 4),
-            },
+            training=self._told(row),
         )
+
+    def _told(self, row: Mapping[str, float]) -> dict[str, Any]:
+        """What the model file tells of its training."""
+        seen, recipe = self.seen, self.recipe
+        told = {
+            "data": self.data.root.resolve().name,
+            "layout": self.data.layout,
+            "images": len(seen.samples),
+            "validation_images": len(self.held.samples),
+            "split": self.split,
+            "seed": recipe.seed,
+            "epoch": int(row["epoch"]),
+            "val_iou": round(row["val_iou"], 4),
+            "mean": [float(f"{value:.6g}") for value in seen.mean],
+            "deviation": [float(f"{value:.6g}") for value in seen.deviation],
+        }
+        if recipe.average is not None:
+            told["average"] = recipe.average
+        if self.beginning is not None:
+            told["start"] = {"name": self.beginning.name, "sha256": self.beginning.sha256}
+        return told
+
+
+def _save(network: Any, target: Path) -> None:
+    """Write weights under a hidden name first: what bears its name is whole."""
+    temporary = target.with_name(f".part-{target.name}")
+    save_keras(network, temporary)
+    temporary.replace(target)

@@ -18,6 +18,7 @@ from satmask.recipe import Recipe
 from satmask.run import Run, write_text
 from satmask.survey import survey
 from satmask.training.job import Job
+from satmask.training.starting import refuse_start, settle_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,7 @@ def train(
     if recipe.groups:
         msg = "Recipe of one run must not have groups. Use satmask.groups.train_groups, as `satmask train` does."
         raise SettingError(msg)
+    refuse_start(recipe)
     data.require_sound(skip_invalid=skip_invalid)
     data = data if recipe.classes is None else data.with_classes(recipe.classes)
     data, split = data.with_validation(recipe.validation)
@@ -72,6 +74,7 @@ def train(
     write_text(run.recipe, recipe.model_dump_json(indent=2))
     with _logging_to(run.folder / "train.log"):
         log.info(split)
+        job.keep_beginning()
         for problem in (*data.problems, *seen.problems, *held.problems):
             log.warning(problem.what)
         job.show_windows()
@@ -87,6 +90,10 @@ def _settle(run: Run, recipe: Recipe | None, *, resume: bool) -> Recipe:
         msg = f"Run folder must be new or empty, got {str(run.folder)!r}."
         way_out = " Pass --resume to go on with it." if kept else " Name another."
         raise SettingError(msg + way_out)
+    if recipe and recipe.start is not None:
+        # A start that was moved away since isn't needed any more: the run keeps what it took over.
+        same = kept is not None and kept.start == recipe.start and "network" not in recipe.model_fields_set
+        recipe = recipe.model_copy(update={"network": kept.network}) if kept and same else settle_network(recipe)
     if kept and recipe and recipe != kept:
         changed = [key for key in Recipe.model_fields if getattr(recipe, key) != getattr(kept, key)]
         msg = f"Recipe must stay the same when a run goes on, got another {', '.join(changed)}. Start a new run."

@@ -1,0 +1,150 @@
+"""Starts: a run that begins with the weights of another instead of random ones."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import keras
+from pydantic import BaseModel, ConfigDict
+
+from satmask.errors import ModelError, SettingError
+from satmask.model_file import ModelInfo, read_info
+from satmask.recipe import NetworkRecipe, Recipe
+from satmask.run import write_text
+from satmask.training.carrying import NOT_BUILT, carry_scaling, shared_classes, weighted
+
+if TYPE_CHECKING:
+    from satmask.legend import Legend
+    from satmask.survey import Survey
+
+FILE = "start.json"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trained network to begin with.
+
+    Attributes:
+        name: What the new model file calls it: its folder, or the file where that says nothing.
+        weights: The `.keras` file.
+        info: What its model file says.
+    """
+
+    name: str
+    weights: Path
+    info: ModelInfo
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the `.keras` file."""
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+
+    def load(self) -> Any:
+        """Read the network.
+
+        Raises:
+            ModelError: If it can't be read.
+        """
+        try:
+            return keras.saving.load_model(self.weights, compile=False, safe_mode=True)
+        except (ValueError, TypeError, OSError, KeyError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            msg = f"Start must be a Keras network, got {reason!r:.200} for {self.weights}."
+            raise ModelError(msg) from error
+
+
+class Beginning(BaseModel):
+    """What a run keeps of its start, so that it goes on without it.
+
+    Attributes:
+        name: See `Start`.
+        sha256: Digest of the weights.
+        scale: What values are multiplied with in the network, one number a band.
+        offset: What is then added.
+        frozen: Places of the layers that don't learn, among those with weights.
+        said: What was taken over, in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    frozen: tuple[int, ...]
+    said: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """What a run folder keeps; None where it keeps nothing."""
+        path = folder / FILE
+        return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def write(self, folder: Path) -> None:
+        """Keep it in a run folder."""
+        write_text(folder / FILE, self.model_dump_json(indent=2))
+
+
+def find_start(where: str) -> Start:
+    """Find the network and the model file of a start.
+
+    Args:
+        where: A run folder, or a `.keras` or `.onnx` file with the other one beside it.
+
+    Raises:
+        ModelError: If one of the two isn't there, or can't be used.
+    """
+    path = Path(where)
+    if not path.exists():
+        msg = f"Start must be a run folder or a model that is there, got {where!r}."
+        raise ModelError(msg)
+    path = path / "model.keras" if path.is_dir() else path
+    weights, model = path.with_suffix(".keras"), path.with_suffix(".onnx")
+    if not weights.is_file():
+        msg = f"Start must have its Keras network, got none at {weights}. Training writes it beside {model.name}; copy it there."
+        raise ModelError(msg)
+    if not model.is_file():
+        msg = f"Start must have its model file, got none at {model}. Training writes it beside {weights.name}; copy it there."
+        raise ModelError(msg)
+    plain = weights.stem == "model"
+    return Start(weights.resolve().parent.name if plain else weights.stem, weights, read_info(model))
+
+
+def settle_network(recipe: Recipe) -> Recipe:
+    """Let a recipe that says nothing of its network build the start's."""
+    if recipe.start is None or "network" in recipe.model_fields_set:
+        return recipe
+    info = find_start(recipe.start).info
+    options = {key: value for key, value in info.options.items() if key not in NOT_BUILT}
+    return recipe.model_copy(update={"network": NetworkRecipe(name=info.network, **options)})
+
+
+def begin(start: Start, recipe: Recipe, seen: Survey, legend: Legend) -> tuple[Beginning, Any]:
+    """Say how a run begins with a start.
+
+    Returns:
+        What the run keeps of it, and the start's network, for `take_over`.
+    """
+    given = start.load()
+    scale, offset = carry_scaling(given, start.info, seen)
+    frozen = tuple(place for place, layer in enumerate(weighted(given)) if not layer.trainable)
+    classes = shared_classes(start.info.legend, legend)
+    names = [band.name for band in start.info.bands]
+    said = (
+        f"Begins with {start.name}, a {recipe.network.name}: bands {', '.join(names)}; "
+        f"{len(classes)} of {len(legend)} classes are known to it."
+    )
+    beginning = Beginning(
+        name=start.name, sha256=start.sha256, scale=tuple(scale), offset=tuple(offset), frozen=frozen, said=said
+    )
+    return beginning, given
+
+
+def refuse_start(recipe: Recipe) -> None:
+    """Refuse weights from ImageNet beside a start: only one of them could be kept."""
+    if recipe.start is not None and recipe.network.options.get("weights"):
+        msg = f"Network must take its weights from the start, got weights={recipe.network.options['weights']!r}, too. Leave one out."
+        raise SettingError(msg)
