@@ -124,6 +124,24 @@ def test_a_torn_manifest_begins_anew(engine, place, tmp_path):
     assert go_on(engine, place, out, size=SIZE) == []
 
 
+@pytest.mark.parametrize("gone", ["marks", "probabilities/zarr.json", "zarr.json"])
+def test_a_store_that_lacks_a_part_begins_anew(engine, place, tmp_path, gone):
+    out = begin(engine, place, tmp_path / "out", windows=20)
+    lost = out / ".scene.job/windows.zarr" / gone
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    assert go_on(engine, place, out, size=SIZE) == []
+
+
+def test_the_manifest_is_the_first_to_go(place, tmp_path):
+    with Claim(tmp_path, "scene") as claim:
+        shutil.copytree(place / "whole", claim.folder, dirs_exist_ok=True)
+        (claim.folder / "manifest.json").write_text("{}", encoding="utf-8")
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StopError):
+            patch.setattr(Path, "iterdir", lambda self: (_ for _ in ()).throw(StopError))
+            claim.clear()
+        assert not (claim.folder / "manifest.json").exists()
+
+
 def test_another_model_scene_or_setting_is_refused_and_restart_helps(engine, place, tmp_path, write_convolutions):
     out = begin(engine, place, tmp_path / "out", windows=9)
     scene = place / "scene.tif"

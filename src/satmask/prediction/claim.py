@@ -10,6 +10,7 @@ from typing import IO, Self
 from satmask.errors import SceneError
 
 LOCK = "lock"
+MANIFEST = "manifest.json"
 
 
 class ClaimedError(SceneError):
@@ -60,7 +61,8 @@ class Claim:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def clear(self) -> None:
-        """Throw away what the folder holds, and keep it claimed."""
+        """Throw away what the folder holds, and keep it claimed; the manifest goes first, for nobody to trust the rest."""
+        (self.folder / MANIFEST).unlink(missing_ok=True)
         for entry in self.folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

@@ -55,7 +55,8 @@ def prepare(
     Raises:
         SceneError: If the store that is there is of something else.
     """
-    found = read_manifest(claim.folder)
+    # What an engine without a file has done can't be told from what another has done.
+    found = read_manifest(claim.folder) if engine.path is not None else None
     if found is None:
         size = size or _choose(engine, scene, largest)
         tiling = lay_out(engine.info, scene.shape, size=size, workers=engine.workers)
@@ -63,19 +64,29 @@ def prepare(
             return tiling, None
     about = describe(engine, image, scene, seeing)
     classes = len(engine.info.legend)
-    if found is None or about["model"] is None:
+    if found is not None and (different := differences(found, about, size=size)):
+        raise _refusal(claim.folder, scene.name, different)
+    store = None
+    if found is not None:
+        tiling = lay_out(engine.info, scene.shape, size=int(found["size"]))
+        store = _reopen(claim, tiling, classes)
+    if store is None:
         size = size or _choose(engine, scene, largest)
         tiling = lay_out(engine.info, scene.shape, size=size)
         claim.clear()
         store = WindowStore(claim.folder, tiling, classes, new=True)
         write_manifest(claim.folder, about | {"size": tiling.size, "windows": _windows(tiling)})
         return tiling, store
-    if different := differences(found, about, size=size):
-        raise _refusal(claim.folder, scene.name, different)
-    tiling = lay_out(engine.info, scene.shape, size=int(found["size"]))
-    store = WindowStore(claim.folder, tiling, classes, new=False)
     tell(f"{store.count()} of {len(tiling)} windows of {scene.name} are there already; going on with the rest.")
     return tiling, store
+
+
+def _reopen(claim: Claim | RemoteClaim, tiling: Tiling, classes: int) -> WindowStore | None:
+    """Open the store that is there; None where a power cut, or a kill while it was thrown away, left no store of it."""
+    try:
+        return WindowStore(claim.folder, tiling, classes, new=False)
+    except (KeyError, ValueError, FileNotFoundError):
+        return None
 
 
 def describe(engine: Engine, image: str | SceneSource, scene: Imagery, seeing: Seeing) -> dict[str, Any]:
