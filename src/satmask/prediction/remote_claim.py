@@ -148,7 +148,7 @@ class RemoteClaim:
 
     def _end(self) -> None:
         self._ended.set()
-        self._thread.join()
+        self._thread.join(timeout=BEAT_S)  # it may be waiting for a store that doesn't answer
 
     def _content(self) -> bytes:
         about = {"token": self._token, "process": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
