@@ -5,6 +5,7 @@ Scenes and outputs are where all workers see them, or nothing could be done; the
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,20 @@ class ModelPlugin(distributed.WorkerPlugin):  # type: ignore[misc]  # Dask has n
         digest: What its bytes are known by.
     """
 
-    idempotent = True
-
     def __init__(self, model: Path, files: list[Path], digest: str) -> None:
-        self.name = f"satmask-{digest}"
+        # A name for each command: one that ends must not take away what another uses.
+        self.name, self._folder = f"satmask-{uuid.uuid4().hex}", f"satmask-{digest}"
         self._files = {file.relative_to(model.parent).as_posix(): file.read_bytes() for file in files}
 
     def setup(self, worker: Any) -> None:
         """Write the files, when a worker has come."""
-        folder = Path(worker.local_directory) / self.name
+        folder = Path(worker.local_directory) / self._folder
         for name, content in self._files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+            draft.write_bytes(content)
+            draft.replace(path)  # whole, where another command's worker reads it
 
 
 def find_shipped(model: Path, digest: str) -> Path | None:
