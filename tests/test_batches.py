@@ -6,7 +6,7 @@ import rasterio
 import shapely
 
 from satmask.augment import Augmentation
-from satmask.batches import Reading, TrainingBatches, ValidationBatches
+from satmask.batches import Reading, TrainingBatches, ValidationBatches, _scaled
 from satmask.datasets.dataset import Sample
 from satmask.labels import PolygonLabels
 from satmask.legend import Legend
@@ -41,7 +41,7 @@ def reading(seen):
 
 def training(samples, settings=Augmentation(noise=0.05), **changes):  # noqa: B008  # frozen
     seen = survey(samples)
-    settled = {"size": 32, "count": 10, "batch": 4, "balanced": False, "seed": 3, "epoch": 0} | changes
+    settled = {"size": 32, "count": 10, "batch": 4, "seed": 3, "epoch": 0} | changes
     return TrainingBatches(seen, reading(seen), settings, **settled)
 
 
@@ -49,10 +49,10 @@ def same(one, other):
     return all((a == b).all() for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True))
 
 
-@pytest.mark.parametrize("balanced", [False, True])
-def test_the_same_epoch_has_the_same_bytes(samples, balanced):
+@pytest.mark.parametrize("sampling", ["random", "balanced", "boundaries"])
+def test_the_same_epoch_has_the_same_bytes(samples, sampling):
     first, again, later, other = (
-        training(samples, balanced=balanced, epoch=epoch, seed=seed) for epoch, seed in ((1, 3), (1, 3), (2, 3), (1, 4))
+        training(samples, sampling=sampling, epoch=epoch, seed=seed) for epoch, seed in ((1, 3), (1, 3), (2, 3), (1, 4))
     )
     batches = [first[step] for step in range(len(first))]
     # In any order, as by threads that read ahead.
@@ -136,6 +136,69 @@ def test_validation_sees_each_pixel_once(samples, size, batch):
 
 
 def test_balanced_windows_hold_the_classes(samples):
-    batches = training(samples, PLAIN, balanced=True, count=24, size=64)
+    batches = training(samples, PLAIN, sampling="balanced", count=24, size=64)
     truths = np.concatenate([batches[step][1] for step in range(len(batches))])
     assert truths[..., 1].any(axis=(1, 2)).mean() >= 0.5
+
+
+@pytest.mark.parametrize(
+    "settings", [{"cutmix": 1}, {"paste": 1}, {"zoom": 3}, {"cutmix": 0.5, "paste": 0.5, "zoom": 2}]
+)
+def test_composed_and_scaled_windows_are_fixed_by_the_seed_and_learn_nothing_from_the_unknown(samples, settings):
+    settings = Augmentation(**PLAIN.model_dump() | settings)
+    first, again = (training(samples, settings, count=16) for _ in range(2))
+    assert same([first[step] for step in range(4)], [again[step] for step in reversed(range(4))][::-1])
+    for step in range(4):
+        image, truth, weight = first[step]
+        assert (image.shape, truth.shape, weight.shape) == ((4, 32, 32, 5), (4, 32, 32, 2), (4, 32, 32))
+        assert not weight[(image == first.reading.fill).all(axis=-1)].any()
+
+
+def test_zoomed_out_windows_read_more_ground_in_place_of_fill(samples):
+    """Where the image is large enough nothing is filled; the files have nodata in one corner only."""
+    sample = Sample("0", samples[0].image, (70, 90), samples[0].labels)
+    look = Reading((1, 2, 3, 4, 5), (0.0,) * 5, np.zeros(5), np.full(5, 65535.0))
+    zoom, sides = Augmentation(**PLAIN.model_dump() | {"zoom": 3}), set()
+    for seed in range(40):
+        image, _, weight = look.read(sample, Window(40, 50, 16, 16), settings=zoom, seed=(seed,))
+        place = _scaled(Window(40, 50, 16, 16), (70, 90), 3, (seed,))
+        sides.add(place.height)
+        assert place.clip(70, 90) == place
+        assert image.shape == (16, 16, 5)
+        known = whole(sample)[2][place.slices]
+        assert abs(weight.mean() - known.mean()) < 0.15
+    assert min(sides) <= 5
+    assert max(sides) > 48
+
+
+def test_a_zoomed_window_shows_what_the_file_holds(samples):
+    """Twice as fine: every pixel of the part that was read comes up in a square."""
+    look = Reading((1,), (0.0,), np.zeros(1), np.full(1, 65535.0))
+    zoom = Augmentation(**PLAIN.model_dump() | {"zoom": 3})
+    values, classes, _ = whole(samples[0])
+    for seed in range(8):
+        place = _scaled(Window(20, 20, 32, 32), (70, 90), 3, (seed,))
+        image, truth, _ = look.read(samples[0], Window(20, 20, 32, 32), settings=zoom, seed=(seed,))
+        near = (2 * np.arange(32) + 1) * place.height // 64
+        np.testing.assert_array_equal(truth, classes[place.slices][near][:, near])
+        if place.height > 32:
+            assert image.mean() == pytest.approx(values[place.slices][..., 0].mean(), rel=0.15)
+
+
+def test_pixels_at_edges_weigh_more_in_training(samples):
+    plain, weighed = (training(samples, PLAIN, edges=edges) for edges in ((0.0, 5.0), (10.0, 2.0)))
+    for step in range(len(plain)):
+        one, other = plain[step][2], weighed[step][2]
+        np.testing.assert_array_equal(one > 0, other > 0)
+        assert (other >= one).all()
+        assert other.max() == pytest.approx(11)
+
+
+def test_windows_at_boundaries_come_up_more_often(samples):
+    def mixture(sampling):
+        batches = training(samples, PLAIN, sampling=sampling, count=80, size=16)
+        truths = np.concatenate([batches[step][1] for step in range(len(batches))])
+        shares = truths.mean(axis=(1, 2))
+        return (shares * (1 - shares)).sum(axis=1).mean()
+
+    assert mixture("boundaries") > 1.15 * mixture("random")

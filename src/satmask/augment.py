@@ -1,7 +1,7 @@
 """Vary a training window without changing what it shows: pure NumPy and OpenCV, fixed by a random generator.
 
 Everything is a fraction of the value range, so 8-bit photographs, 11-bit satellites and reflectances fare alike, and
-every band is treated by itself, so their number doesn't matter.
+their number doesn't matter: every band is treated by itself, or as one of however many are mixed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from satmask.errors import SettingError
+from satmask.sensors import add_haze, coarsen_plane, compress, mix_bands
 
 
 class Augmentation(BaseModel):
@@ -28,6 +29,17 @@ class Augmentation(BaseModel):
     noise: float = Field(default=0.0, ge=0, le=1, description="Largest deviation of noise, as a fraction of the range.")
     blur: float = Field(default=0.0, ge=0, le=10, description="Largest deviation of a Gaussian blur, in pixels.")
     zoom: float = Field(default=0.0, ge=0, le=3, description="Scales from 1 / (1 + zoom) to 1 + zoom.")
+    haze: float = Field(default=0.0, ge=0, le=1, description="Largest share of a bright veil over the window.")
+    mix: float = Field(default=0.0, ge=0, le=1, description="Largest part of a band that comes from a mixture of all.")
+    coarsen: float = Field(default=0.0, ge=0, le=7, description="Detail of pixels up to 1 + coarsen times as large.")
+    jpeg: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.95,
+        description="JPEG of qualities from 100 down to 100 · (1 − jpeg); 8-bit images only.",
+    )
+    cutmix: float = Field(default=0.0, ge=0, le=1, description="Chance of a rectangle from another window.")
+    paste: float = Field(default=0.0, ge=0, le=1, description="Chance of objects pasted from another window.")
 
 
 def augment(
@@ -40,6 +52,8 @@ def augment(
     random: np.random.Generator,
     valid: np.ndarray | None = None,
     fill: np.ndarray | float = 0.0,
+    size: tuple[int, int] | None = None,
+    eight_bit: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vary one training window.
 
@@ -59,9 +73,12 @@ def augment(
             unlabelled pixels still show ground.
         fill: Value of pixels that zooming out brings in from beyond the window, `(bands,)` or one number; their weight
             is 0.
+        size: Height and width of what comes back, where the window was read larger or smaller in order to be scaled;
+            the zoom is then done with. By default those of the window, zoomed as the settings say.
+        eight_bit: Whether values are those of an 8-bit file, which may be compressed; by default what the dtype says.
 
     Returns:
-        New image (float32), truth (its dtype) and weight (float32), of the same shapes.
+        New image (float32), truth (its dtype) and weight (float32), of the same shapes or the size asked for.
 
     Raises:
         SettingError: If the shapes don't fit each other or the range is upside down.
@@ -77,12 +94,16 @@ def augment(
     valid = weight > 0 if valid is None else valid.astype(bool)
     _check(image, truth, weight, valid)
     lowest, highest = _ends(value_range, bands=image.shape[-1])
+    eight_bit = image.dtype == np.uint8 if eight_bit is None else eight_bit
     layers = [image.astype(np.float32), truth, weight.astype(np.float32), valid]
     layers = _turn(layers, settings=settings, random=random)
-    layers = _zoom(layers, settings=settings, fill=fill, random=random)
+    layers = _resize(layers, size) if size else _zoom(layers, settings=settings, fill=fill, random=random)
     image, truth, weight, valid = (np.array(layer, order="C") for layer in layers)
     if valid.any():
         _vary(image, valid, settings=settings, lowest=lowest, highest=highest, random=random)
+    if valid.any() and settings.jpeg and eight_bit:
+        quality = round(100 * (1 - random.random() * settings.jpeg))
+        image[valid] = compress(image, valid, quality)[valid]
     return image, truth, weight
 
 
@@ -118,18 +139,12 @@ def _zoom(
     layers: list[np.ndarray], *, settings: Augmentation, fill: np.ndarray | float, random: np.random.Generator
 ) -> list[np.ndarray]:
     """Scale all layers by one factor and put them back into the window at a random place."""
-    import cv2
-
     height, width = layers[0].shape[:2]
     factor, place = (1 + settings.zoom) ** random.uniform(-1, 1), random.random(2)
     size = max(round(height * factor), 1), max(round(width * factor), 1)
     if size == (height, width):
         return layers
-    image, valid = layers[0], layers[3]
-    near = [_nearest(layer, size) for layer in layers]
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    smooth = _masked(image, valid, lambda plane: cv2.resize(plane, size[::-1], interpolation=method))
-    near[0] = np.where(near[3][..., None], smooth, near[0])
+    near, image = _resize(layers, size), layers[0]
     fills: tuple[np.ndarray | float, ...] = (
         np.broadcast_to(np.asarray(fill, np.float32), image.shape[2:]),
         0,
@@ -137,6 +152,20 @@ def _zoom(
         False,
     )
     return [_place(layer, (height, width), place, fill) for layer, fill in zip(near, fills, strict=True)]
+
+
+def _resize(layers: list[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
+    """Scale all layers to one size: valid pixels smoothly, everything else to the nearest."""
+    import cv2
+
+    image, valid = layers[0], layers[3]
+    if valid.shape == size:
+        return layers
+    near = [_nearest(layer, size) for layer in layers]
+    method = cv2.INTER_AREA if size < valid.shape else cv2.INTER_LINEAR
+    smooth = _masked(image, valid, lambda plane: cv2.resize(plane, size[::-1], interpolation=method))
+    near[0] = np.where(near[3][..., None], smooth, near[0])
+    return near
 
 
 def _nearest(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -178,6 +207,10 @@ def _vary(
     gains = np.asarray(random.uniform(-1, 1, bands), np.float32)
     if (width := sigma * settings.blur) > 0.05:
         image[valid] = _masked(image, valid, lambda plane: cv2.GaussianBlur(plane, (0, 0), width))[valid]
+    extra = random.spawn(1)[0] if settings.coarsen or settings.mix or settings.haze else None
+    if extra is not None and settings.coarsen:
+        factor = 1 + extra.random() * settings.coarsen
+        image[valid] = _masked(image, valid, lambda plane: coarsen_plane(plane, factor))[valid]
     values = image[valid]
     floor, ceiling = np.minimum(values.min(axis=0), lowest), np.maximum(values.max(axis=0), highest)
     if settings.gamma:
@@ -191,6 +224,10 @@ def _vary(
         values = values + np.float32(shift * settings.brightness) * span
     if settings.channel:
         values = lowest + (1 + np.float32(settings.channel) * gains) * (values - lowest)
+    if extra is not None and (settings.mix or settings.haze):
+        shares = (values - lowest) / np.where(span > 0, span, 1)
+        shares = mix_bands(shares, settings.mix, extra)
+        values = lowest + np.where(span > 0, span, 1) * add_haze(shares, settings.haze, extra)
     if settings.noise:
         grain = random.standard_normal(values.shape, dtype=np.float32)
         values = values + np.float32(deviation * settings.noise) * span * grain

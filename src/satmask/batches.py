@@ -10,8 +10,9 @@ import keras
 import numpy as np
 
 from satmask.augment import Augmentation, augment
+from satmask.compositing import cut_mix, paste_objects, weigh_edges
 from satmask.stack import keep_open
-from satmask.windows import Window, draw, draw_balanced
+from satmask.windows import Window, draw, draw_balanced, draw_mixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +48,9 @@ class Reading:
             Image, float32, `(height, width, bands)`; truth, uint8, `(height, width, classes)`; weight, float32,
             `(height, width)`, 0 where nothing may be learned.
         """
-        pixels = keep_open(sample.image, self.bands).read(window)
-        truth = sample.labels.read(window)
+        place = window if settings is None else _scaled(window, sample.shape, settings.zoom, seed)
+        pixels = keep_open(sample.image, self.bands).read(place)
+        truth = sample.labels.read(place)
         image = pixels.filled(self.fill)
         weight = (truth.labelled & pixels.valid).astype(np.float32)
         if settings is None:
@@ -62,7 +64,29 @@ class Reading:
             random=np.random.default_rng(list(seed)),
             valid=pixels.valid,
             fill=np.asarray(self.fill, np.float32),
+            size=(window.height, window.width) if settings.zoom else None,
+            eight_bit=pixels.values.dtype == np.uint8,
         )
+
+
+def _scaled(window: Window, shape: tuple[int, int], zoom: float, seed: Sequence[int]) -> Window:
+    """What is read in order to be scaled to a window's size: less of it, or more of the ground around it.
+
+    More ground stays within the image where that is large enough, so that it needn't be filled up.
+    """
+    if not zoom:
+        return window
+    random = np.random.default_rng([*seed, 1])
+    factor, places = (1 + zoom) ** random.uniform(-1, 1), random.random(2)
+    starts, sides = [], []
+    for begin, old, length, share in zip(
+        (window.row, window.column), (window.height, window.width), shape, places, strict=True
+    ):
+        side = max(round(old / factor), 1)
+        start = begin + int(share * (old - side + (1 if side <= old else -1)))
+        starts.append(min(max(start, 0), max(length - side, 0)))
+        sides.append(side)
+    return Window(starts[0], starts[1], sides[0], sides[1])
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
@@ -77,7 +101,8 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras shi
         size: Side of a window, in pixels.
         count: Windows in the epoch; rounded up to whole batches.
         batch: Windows in a batch.
-        balanced: Whether windows are drawn so that each class is met equally often.
+        sampling: How windows are drawn: "random", "balanced" (each class is met equally often) or "boundaries".
+        edges: What pixels at edges of classes weigh more, and how wide an edge is in pixels; 0 weighs them alike.
         seed: Seed of the run.
         epoch: Number of the epoch, from 0.
         workers: Threads that read ahead.
@@ -92,19 +117,22 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras shi
         size: int,
         count: int,
         batch: int,
-        balanced: bool,
+        sampling: str = "random",
+        edges: tuple[float, float] = (0.0, 5.0),
         seed: int,
         epoch: int,
         workers: int = 2,
     ) -> None:
         super().__init__(workers=workers, max_queue_size=8)
         self.reading, self.settings, self.samples = reading, settings, survey.samples
-        self.batch, self.seeds = batch, (seed, epoch)
+        self.batch, self.seeds, self.edges = batch, (seed, epoch), edges
         whole = math.ceil(count / batch) * batch
         settled: dict[str, Any] = {"size": size, "count": whole, "seed": self.seeds}
-        self.draws = list(
-            draw_balanced(survey.blocks, survey.shapes, **settled) if balanced else draw(survey.shapes, **settled)
-        )
+        if sampling == "random":
+            self.draws = list(draw(survey.shapes, **settled))
+        else:
+            chosen = draw_balanced if sampling == "balanced" else draw_mixed
+            self.draws = list(chosen(survey.blocks, survey.shapes, **settled))
 
     def __len__(self) -> int:
         """Batches in the epoch."""
@@ -116,8 +144,32 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras shi
         return stack([self._read(place) for place in places])
 
     def _read(self, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        window = self._vary(place, (*self.seeds, place))
+        if self.settings.cutmix or self.settings.paste:
+            window = self._compose(window, place)
+        image, truth, weight = window
+        if self.edges[0]:
+            weight = weigh_edges(truth, weight, most=self.edges[0], width_px=self.edges[1])
+        return image, truth, weight
+
+    def _vary(self, place: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         index, window = self.draws[place]
-        return self.reading.read(self.samples[index], window, settings=self.settings, seed=(*self.seeds, place))
+        return self.reading.read(self.samples[index], window, settings=self.settings, seed=seed)
+
+    def _compose(self, window: tuple[np.ndarray, np.ndarray, np.ndarray], place: int) -> Any:
+        """Put parts of other windows of the epoch into one, as often as the settings ask."""
+        random = np.random.default_rng([*self.seeds, place, 2])
+        exclusive = self.samples[self.draws[place][0]].labels.legend.exclusive
+        for number, chance in enumerate((self.settings.cutmix, self.settings.paste)):
+            taken, partner = random.random() < chance, int(random.integers(len(self.draws)))
+            if not taken:
+                continue
+            other = self._vary(partner, (*self.seeds, place, 3 + number))
+            if number == 0:
+                window = cut_mix(window, other, random)
+            else:
+                window = paste_objects(window, other, random, first=int(exclusive))
+        return window
 
 
 class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types

@@ -54,6 +54,11 @@ class LossRecipe(Settings):
         default=0.0, ge=0, le=1, description="Weight of those pixels; above 0 the network learns a scene's edges, too."
     )
 
+    boundary_weight: float = Field(
+        default=0.0, ge=0, le=100, description="What pixels at the edges of classes weigh more; 10 in the U-Net paper."
+    )
+    boundary_px: float = Field(default=5.0, gt=0, description="Deviation of that weight over the distance to an edge.")
+
     @property
     def options(self) -> dict[str, Any]:
         """Options of the loss itself."""
@@ -86,7 +91,9 @@ class Recipe(Settings):
     schedule: ScheduleRecipe = ScheduleRecipe()
 
     window: int = Field(default=256, ge=16, le=4096, description="Side of a training window, in pixels.")
-    sampling: Literal["random", "balanced"] = Field(default="random", description="How training windows are drawn.")
+    sampling: Literal["random", "balanced", "boundaries"] = Field(
+        default="random", description="How training windows are drawn."
+    )
     windows_per_epoch: int | None = Field(
         default=None, ge=1, description="By default as many as cover the images once."
     )

@@ -242,6 +242,45 @@ def draw_balanced(
         yield index, Window(row, column, size, size)
 
 
+def draw_mixed(
+    blocks: ClassBlocks, shapes: Sequence[tuple[int, int]], *, size: int, count: int, seed: Sequence[int]
+) -> Iterator[tuple[int, Window]]:
+    """Draw half of the training windows as `draw` does, the other half where classes and the rest meet.
+
+    There a block is taken by its mixture `Σ p·(1 − p)`, with `p` the share of each class in it: that of half-covered
+    blocks is the largest, that of empty and of full ones 0. Where no block is mixed, all windows are drawn at random.
+
+    Args:
+        blocks: Where the classes are.
+        shapes: `(height, width)` of each image.
+        size: Side of a window, in pixels.
+        count: Windows to draw.
+        seed: Integers that fix the draw.
+
+    Yields:
+        Image index and window.
+    """
+    random = np.random.default_rng([*seed, 1])
+    tops, lefts = blocks.row * blocks.side, blocks.column * blocks.side
+    sides = np.asarray(shapes, np.int64)[blocks.image]
+    areas = (np.minimum(tops + blocks.side, sides[:, 0]) - tops) * (
+        np.minimum(lefts + blocks.side, sides[:, 1]) - lefts
+    )
+    shares = blocks.pixels / np.maximum(areas, 1)[:, None]
+    ends = np.cumsum((shares * (1 - shares)).sum(axis=1))
+    wanted = 0 if not len(ends) or ends[-1] <= 0 else count // 2
+    drawn = list(draw(shapes, size=size, count=count - wanted, seed=seed))
+    for point in random.random(wanted) * (ends[-1] if wanted else 0):
+        entry = min(int(np.searchsorted(ends, point, side="right")), len(ends) - 1)
+        index = int(blocks.image[entry])
+        row, column = (
+            _around(int(at) * blocks.side, min((int(at) + 1) * blocks.side, side), side, size, random.random())
+            for at, side in zip((blocks.row[entry], blocks.column[entry]), shapes[index], strict=True)
+        )
+        drawn.append((index, Window(row, column, size, size)))
+    yield from (drawn[place] for place in random.permutation(len(drawn)))
+
+
 def _around(begin: int, end: int, side: int, size: int, share: float) -> int:
     """Where a window begins that holds `begin` to `end` whole (or lies inside, if it is smaller) and stays in `side`."""
     low, high = sorted((max(end - size, 0), min(begin, max(side - size, 0))))

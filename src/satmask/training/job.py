@@ -109,7 +109,8 @@ class Job:
             size=recipe.window,
             count=self.count,
             batch=recipe.batch,
-            balanced=recipe.sampling == "balanced",
+            sampling=recipe.sampling,
+            edges=(recipe.loss.boundary_weight, recipe.loss.boundary_px),
             seed=recipe.seed,
             epoch=epoch,
         )
