@@ -78,9 +78,9 @@ def run_demo(out: Path, *, quiet: bool = False) -> dict[str, Any]:
     run = train(read_dataset(tiles), out / "run", Recipe.load(settings=SETTINGS), quiet=quiet)
     engine = open_engine(run.model)
     with track("Predicting the unseen town", SIZE**2 / 1e6, unit="MP", quiet=quiet) as advance:
-        outputs = predict_scene(engine, scene, out / "prediction", progress=advance)
+        predict_scene(engine, scene, out / "prediction", progress=advance)
     frame = read_polygons(out / "prediction" / "town.gpkg", layer="polygons")
-    predicted = _read(outputs.classes)
+    predicted = _read(out / "prediction" / "town.classes.tif")
     truth = np.where(town.truth(1), BUILDINGS.ids[0], 0)
     score = confusion(truth, predicted, BUILDINGS)
     scores = {"iou": float(score.iou[0]), "f1": float(score.f1[0]), "polygons": len(frame)}
