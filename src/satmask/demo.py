@@ -78,7 +78,7 @@ def run_demo(out: Path, *, quiet: bool = False) -> dict[str, Any]:
     run = train(read_dataset(tiles), out / "run", Recipe.load(settings=SETTINGS), quiet=quiet)
     engine = open_engine(run.model)
     with track("Predicting the unseen town", SIZE**2 / 1e6, unit="MP", quiet=quiet) as advance:
-        predict_scene(engine, scene, out / "prediction", progress=advance)
+        outputs = predict_scene(engine, scene, out / "prediction", progress=advance)
     frame = read_polygons(out / "prediction" / "town.gpkg", layer="polygons")
     predicted = _read(out / "prediction" / "town.classes.tif")
     truth = np.where(town.truth(1), BUILDINGS.ids[0], 0)
