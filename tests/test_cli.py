@@ -402,7 +402,7 @@ def test_a_reader_that_leaves_early_is_no_error(predicted):
 
 
 def test_flags_are_read_or_refused():
-    assert options.bands("3, nir,1") == (3, "nir", 1)
+    assert options.band_list("3, nir,1") == (3, "nir", 1)
     assert options.mapping(["255=1"]) == {255: 1}
     with pytest.raises(satmask.SettingError, match="--map must look like 255=1, got '255'"):
         options.mapping(["255"])
