@@ -15,7 +15,7 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress processes shipping
-fingerprints morphology paths addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures pictures report timing
+fetching+catalogue fingerprints morphology paths addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures pictures report timing
 refinements
 alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring
 cleaning regularisation strips

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file, or the run folder that holds it.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file, run folder, or name.")],
     scenes: Annotated[
         list[str],
         typer.Argument(metavar="SCENE…", help="Rasters, folders, patterns, @lists, addresses; a DSTL folder."),
@@ -282,9 +282,11 @@ def _terminable() -> Iterator[None]:
 
 
 def find_model(path: Path) -> Path:
-    """The model file or assembly itself, or that of a run folder."""
+    """The model file or assembly itself, that of a run folder, or the one of that name."""
     from satmask.assembly import FILE
+    from satmask.catalogue import find_named
 
+    path = find_named(path)
     assembly = path / FILE
     return assembly if assembly.is_file() else path / "model.onnx" if path.is_dir() else path
 

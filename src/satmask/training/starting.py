@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import keras
 from pydantic import BaseModel, ConfigDict
 
+from satmask.catalogue import find_named
 from satmask.errors import ModelError, SettingError
 from satmask.model_file import ModelInfo, read_info
 from satmask.recipe import NetworkRecipe, Recipe
@@ -92,25 +93,25 @@ def find_start(where: str) -> Start:
     """Find the network and the model file of a start.
 
     Args:
-        where: A run folder, or a `.keras` or `.onnx` file with the other one beside it.
+        where: A run folder, a `.keras` or `.onnx` file with the other one beside it, or a name of `satmask models`.
 
     Raises:
         ModelError: If one of the two isn't there, or can't be used.
     """
     path = Path(where)
+    if (named := find_named(path)) != path:
+        return Start(where, find_named(path, network=True), read_info(named))
     if not path.exists():
         msg = f"Start must be a run folder or a model that is there, got {where!r}."
         raise ModelError(msg)
     path = path / "model.keras" if path.is_dir() else path
     weights, model = path.with_suffix(".keras"), path.with_suffix(".onnx")
-    if not weights.is_file():
-        msg = f"Start must have its Keras network, got none at {weights}. Training writes it beside {model.name}; copy it there."
-        raise ModelError(msg)
-    if not model.is_file():
-        msg = f"Start must have its model file, got none at {model}. Training writes it beside {weights.name}; copy it there."
-        raise ModelError(msg)
-    plain = weights.stem == "model"
-    return Start(weights.resolve().parent.name if plain else weights.stem, weights, read_info(model))
+    for what, wanted, other in (("Keras network", weights, model), ("model file", model, weights)):
+        if not wanted.is_file():
+            msg = f"Start must have its {what}, got none at {wanted}. Training writes it beside {other.name}; copy it there."
+            raise ModelError(msg)
+    name = weights.resolve().parent.name if weights.stem == "model" else weights.stem
+    return Start(name, weights, read_info(model))
 
 
 def settle_network(recipe: Recipe) -> Recipe:
