@@ -58,14 +58,18 @@ def test_streamed_polygons_are_those_found_at_once(block, areas):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("batch", [5, 20_000])
-def test_files_grow_to_what_is_written_at_once(tmp_path, monkeypatch, suffix, batch):
+@pytest.mark.parametrize(("batch", "vertices"), [(5, 400_000), (20_000, 40), (20_000, 400_000)])
+def test_files_grow_to_what_is_written_at_once(tmp_path, monkeypatch, suffix, batch, vertices):
     monkeypatch.setattr(polygon_writer, "BATCH", batch)
+    monkeypatch.setattr(polygon_writer, "BATCH_VERTICES", vertices)
     parts = streamed((4, 30))
     whole = read_polygons(write_polygons(geopandas.pd.concat(parts, ignore_index=True), tmp_path / f"one{suffix}"))
     with PolygonWriter(tmp_path / f"many{suffix}") as writer:
         for part in parts:
             writer.write(part)
+            waiting = [shape for frame in writer._waiting for shape in frame.geometry]
+            assert len(waiting) < batch
+            assert shapely.get_num_coordinates(waiting).sum() < vertices
         assert not (tmp_path / f"many{suffix}").exists()
         grown = read_polygons(writer.finish())
     assert list(grown.columns) == list(whole.columns)

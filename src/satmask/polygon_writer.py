@@ -13,6 +13,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pyogrio.raw
+import shapely
 
 from satmask.errors import SettingError
 from satmask.grid import Grid
@@ -32,8 +33,10 @@ from satmask.polygons import (
 from satmask.vectorise import trace_raster
 from satmask.windows import Window
 
-# Opening a file costs as much as writing some thousands of rows.
+# Opening a file costs as much as writing some thousands of rows. What waits is bounded by its outlines too: those of ragged
+# masks have more corners than thousands of houses.
 BATCH = 20_000
+BATCH_VERTICES = 400_000
 # GDAL adds rows to these; files of the other formats are made of a GeoPackage when all rows are known.
 GROWING = (".gpkg", ".shp")
 
@@ -114,6 +117,7 @@ class PolygonWriter:
         check_suffix(self.path)
         self._layer = layer or self.path.stem
         self._waiting: list[geopandas.GeoDataFrame] = []
+        self._vertices = 0
         self._begun = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}."))
@@ -148,7 +152,8 @@ class PolygonWriter:
         self.rows += len(frame)
         if len(frame) or not self._begun:
             self._waiting.append(frame)
-        if sum(map(len, self._waiting)) >= BATCH:
+            self._vertices += int(shapely.get_num_coordinates(frame.geometry.array).sum())
+        if sum(map(len, self._waiting)) >= BATCH or self._vertices >= BATCH_VERTICES:
             self._flush()
 
     def finish(self) -> Path:
@@ -177,7 +182,7 @@ class PolygonWriter:
         frames = [frame for frame in self._waiting if len(frame)] or self._waiting[:1]
         if frames:
             write_draft(pd.concat(frames, ignore_index=True), self._draft, self._layer, more=self._begun)
-            self._begun, self._waiting = True, []
+            self._begun, self._waiting, self._vertices = True, [], 0
 
     def _convert(self) -> None:
         """Stream rows from the draft to a format that can't grow."""
