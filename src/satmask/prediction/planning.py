@@ -24,7 +24,6 @@ from satmask.prediction.walking import Seeing, run_step
 from satmask.windows import round_up
 
 if TYPE_CHECKING:
-
     from satmask.engines import Engine
     from satmask.scene import Imagery
     from satmask.scene_lists import SceneSource
