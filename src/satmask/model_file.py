@@ -335,6 +335,9 @@ def check_parity(network: Any, path: str | Path, info: ModelInfo, *, tolerance: 
         images = random.uniform(low, np.maximum(high, low), shape).astype(np.float32)
         here = run_session(session, images)
         there = np.asarray(network(images, training=False), dtype=np.float32)
+        if here.shape != there.shape:
+            msg = f"Model file must give probabilities of Keras' shape {there.shape}, got {here.shape} in {path}."
+            raise ModelError(msg)
         # A NaN compares false with everything, and must not pass for equal.
         worst = max(worst, float(np.nan_to_num(np.abs(here - there), nan=np.inf).max()))
     if not worst <= tolerance:

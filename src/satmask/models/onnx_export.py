@@ -47,7 +47,7 @@ def convert(network: Any) -> onnx.ModelProto:
             _convert_here(as_float32(network), target)
         else:
             _convert_elsewhere(as_float32(network), target)
-        model = _canonical(_scale_plainly(onnx.load(target)))
+        model = _canonical(_squeeze_end(_scale_plainly(onnx.load(target))))
         return _declare(model, bands=network.input_shape[-1], classes=network.output_shape[-1])
 
 
@@ -197,6 +197,27 @@ def _scale_plainly(model: onnx.ModelProto) -> onnx.ModelProto:
     kept = _leading_to({graph.output[0].name}, graph.node)
     del graph.node[:]
     graph.node.extend(kept)
+    return model
+
+
+def _squeeze_end(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take off an axis too many at the end of a network of one class.
+
+    tf2onnx 1.17 moves a single channel to the end by reshaping to `(1, batch, height, width, 1)` and squeezing the first
+    axis. Depending on the names of its nodes, which count up in a process, it loses the squeeze.
+    """
+    graph = model.graph
+    last = next(node for node in graph.node if graph.output[0].name in node.output)
+    shapes = [tensor for tensor in graph.initializer if tensor.name == last.input[-1]]
+    if last.op_type != "Reshape" or not shapes or len(onnx.numpy_helper.to_array(shapes[0])) != 5:
+        return model
+    axes = onnx.numpy_helper.from_array(np.zeros(1, np.int64), f"{last.name}/first_axis")
+    whole = f"{last.name}/five_axes"
+    graph.initializer.append(axes)
+    graph.node.append(
+        onnx.helper.make_node("Squeeze", [whole, axes.name], [last.output[0]], name=f"{last.name}/squeeze")
+    )
+    last.output[0] = whole
     return model
 
 
