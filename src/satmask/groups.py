@@ -11,7 +11,7 @@ from satmask.errors import SettingError
 from satmask.recipe import Recipe
 from satmask.run import Run, write_text
 from satmask.training import train
-from satmask.training.starting import settle_network
+from satmask.training.starting import settle_start
 
 if TYPE_CHECKING:
     from satmask.datasets.dataset import Dataset
@@ -79,7 +79,7 @@ def _settle(out: Path, recipe: Recipe | None, *, resume: bool) -> Recipe:
     if out.is_dir() and any(out.iterdir()) and not (resume and kept):
         msg = f"Run folder must be new or empty, got {str(out)!r}."
         raise SettingError(msg + (" Pass --resume to go on with it." if kept else " Name another."))
-    recipe = settle_network(recipe) if recipe else kept
+    recipe = settle_start(recipe, kept) if recipe else kept
     if recipe is None or not recipe.groups or (kept and recipe != kept):
         what = "the same when runs go on" if kept else "given with its groups"
         msg = f"Recipe must be {what}, got {'another' if recipe else 'none'} for {str(out)!r}. Start a new run."

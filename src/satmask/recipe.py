@@ -118,7 +118,9 @@ class Recipe(Settings):
     )
     epochs: int = Field(default=15, ge=1)
     batch: int = Field(default=8, ge=1, description="Windows a step.")
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(
+        default=1e-3, gt=0, description="The highest learning rate; with a start 0.0003 unless it is said."
+    )
     weight_decay: float = Field(default=1e-4, ge=0)
     stop_after: int | None = Field(default=None, ge=1, description="Stop after so many epochs without a better IoU.")
     momentum: float | None = Field(

@@ -18,7 +18,7 @@ from satmask.recipe import Recipe
 from satmask.run import Run, write_text
 from satmask.survey import survey
 from satmask.training.job import Job
-from satmask.training.starting import refuse_start, settle_network
+from satmask.training.starting import refuse_start, settle_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,10 +90,7 @@ def _settle(run: Run, recipe: Recipe | None, *, resume: bool) -> Recipe:
         msg = f"Run folder must be new or empty, got {str(run.folder)!r}."
         way_out = " Pass --resume to go on with it." if kept else " Name another."
         raise SettingError(msg + way_out)
-    if recipe and recipe.start is not None:
-        # A start that was moved away since isn't needed any more: the run keeps what it took over.
-        same = kept is not None and kept.start == recipe.start and "network" not in recipe.model_fields_set
-        recipe = recipe.model_copy(update={"network": kept.network}) if kept and same else settle_network(recipe)
+    recipe = settle_start(recipe, kept) if recipe else None
     if kept and recipe and recipe != kept:
         changed = [key for key in Recipe.model_fields if getattr(recipe, key) != getattr(kept, key)]
         msg = f"Recipe must stay the same when a run goes on, got another {', '.join(changed)}. Start a new run."

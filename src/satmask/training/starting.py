@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from satmask.survey import Survey
 
 FILE = "start.json"
+LEARNING_RATE = 3e-4  # where the recipe says none: with the usual one, a start is soon forgotten
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,24 @@ def find_start(where: str) -> Start:
     return Start(name, weights, read_info(model))
 
 
-def settle_network(recipe: Recipe) -> Recipe:
-    """Let a recipe that says nothing of its network build the start's."""
-    if recipe.start is None or "network" in recipe.model_fields_set:
+def settle_start(recipe: Recipe, kept: Recipe | None = None) -> Recipe:
+    """Let a recipe with a start that says nothing of its network or learning rate take the start's, and a low one.
+
+    Args:
+        recipe: The recipe.
+        kept: What the run was begun with; its start, which may have been moved away since, is then not asked again.
+    """
+    if recipe.start is None:
         return recipe
-    info = find_start(recipe.start).info
-    options = {key: value for key, value in info.options.items() if key not in NOT_BUILT}
-    return recipe.model_copy(update={"network": NetworkRecipe(name=info.network, **options)})
+    silent = {"network", "learning_rate"} - recipe.model_fields_set
+    if kept is not None and kept.start == recipe.start:
+        return recipe.model_copy(update={name: getattr(kept, name) for name in silent})
+    changes: dict[str, Any] = {"learning_rate": LEARNING_RATE} if "learning_rate" in silent else {}
+    if "network" in silent:
+        info = find_start(recipe.start).info
+        options = {key: value for key, value in info.options.items() if key not in NOT_BUILT}
+        changes["network"] = NetworkRecipe(name=info.network, **options)
+    return recipe.model_copy(update=changes)
 
 
 def begin(start: Start, recipe: Recipe, seen: Survey, legend: Legend) -> tuple[Beginning, Any]:
