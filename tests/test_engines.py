@@ -1,5 +1,7 @@
 """Laws of running: windows equal the whole, and batches, threads and window sizes change no byte."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,19 @@ def test_batch_size_and_threads_change_no_byte(path):
     alone = open_engine(path, threads=1)
     np.testing.assert_array_equal(together, np.concatenate([alone.run(image[None]) for image in images]))
     assert alone.run(images[:0]).shape == (0, 64, 96, 2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is told by Linux's /proc")
+def test_an_engine_that_rested_holds_less_and_says_the_same(path):
+    def held_mb():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+    engine, image = open_engine(path, threads=1), draw_images(1, 1024, 1024)
+    first = engine.run(image)
+    before = held_mb()
+    engine.rest()
+    assert held_mb() < before - 20
+    np.testing.assert_array_equal(engine.run(image), first)
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "auto"])

@@ -128,6 +128,11 @@ class AssemblyEngine(Engine):
             for engine, member in zip(engines, assembly.members, strict=True)
         ]
 
+    def rest(self) -> None:
+        """Let all members rest."""
+        for engine, *_ in self._parts:
+            engine.rest()
+
     def _run(self, images: np.ndarray) -> np.ndarray:
         probabilities = np.empty((*images.shape[:3], len(self.info.legend)), np.float32)
         for engine, bands, here, there in self._parts:

@@ -57,6 +57,9 @@ class Engine(ABC):
             return np.empty((*images.shape[:3], len(self.info.legend)), np.float32)
         return self._scaling.apply(self._run(np.ascontiguousarray(images, dtype=np.float32)))
 
+    def rest(self) -> None:  # noqa: B027  # an engine that holds nothing has nothing to do
+        """Give back memory that is held for the next window; it is taken again when one comes."""
+
     @abstractmethod
     def _run(self, images: np.ndarray) -> np.ndarray:
         """Run on images whose shape was checked; gives what the network says, not scaled yet."""
@@ -84,6 +87,15 @@ class OnnxRuntimeEngine(Engine):
     def _run_one(self, image: np.ndarray) -> np.ndarray:
         """Run on one image `(height, width, bands)`."""
         return run_session(self._session, image[None])
+
+    def rest(self) -> None:
+        """Run on as little as can be, and let ONNX Runtime give back what it doesn't need: it does so only after a run."""
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        side = self.info.stride
+        self._session.run([OUTPUT], {INPUT: np.zeros((1, side, side, len(self.info.bands)), np.float32)}, options)
 
 
 class OpenVinoEngine(Engine):

@@ -159,6 +159,8 @@ def _make(
     with bounded, Drafts(drafts, stem, work.scene, decision, **wanted) as made:
         for piece in pieces:
             made.take(piece)
+        if len(work.tiling) > 1:
+            work.engine.rest()  # outputs take memory of their own
         return made.finish()
 
 
