@@ -25,6 +25,7 @@ from satmask.prediction import (
     predict_scene,
     walk,
 )
+from satmask.prediction.tiling import WINDOW_PX, lay_out
 from satmask.windows import Window, cover, round_up
 
 LEGEND = Legend.of({100: "building"})
@@ -324,7 +325,7 @@ def test_no_window_of_allowed_size_costs_less_than_the_chosen(engine, shape, hal
 
     def cost(size):
         tiles = cover(*shape, size=size, halo=halo, stride=stride)
-        return -(-len(tiles) // 2) * tiles[0].read.height * tiles[0].read.width
+        return -(-len(tiles) // 2) * (tiles[0].read.height * tiles[0].read.width + WINDOW_PX)
 
     chosen = choose_window(info, shape, workers=2)
     margin = round_up(halo, stride)
@@ -337,6 +338,10 @@ def test_without_a_halo_windows_are_few(engine):
     info = engine.info.model_copy(update={"halo": 0, "stride": 16})
     assert choose_window(info, (256, 256), workers=2) == 128
     assert choose_window(info, (200, 200), workers=1) == 208
+    # Sides that no window divides: single pixels would compute least.
+    single = engine.info.model_copy(update={"halo": 0, "stride": 1})
+    assert len(lay_out(single, (397, 411), workers=2)) == 2
+    assert len(lay_out(single, (5001, 4999), workers=2)) == 16
 
 
 def test_thresholds_are_checked(engine):

@@ -17,7 +17,7 @@ from satmask.fitting import open_for
 from satmask.prediction import choose_window, predict_array, predict_scene, walk
 from satmask.prediction.blending import cell_of, overlapping, taper
 from satmask.prediction.planning import find_room, parse_bytes, plan_scene
-from satmask.prediction.tiling import LARGEST, lay_out
+from satmask.prediction.tiling import LARGEST, WINDOW_PX, lay_out
 from satmask.prediction.walking import Seeing
 from satmask.windows import cover, round_up
 
@@ -143,7 +143,7 @@ def test_costs_are_counted_as_windows_are_cut(height, width, stride, halo, worke
 
     def cost(size):
         tiles = cover(height, width, size=size, halo=halo, stride=stride)
-        return -(-len(tiles) // workers) * tiles[0].read.height * tiles[0].read.width
+        return -(-len(tiles) // workers) * (tiles[0].read.height * tiles[0].read.width + WINDOW_PX)
 
     sizes = np.random.default_rng(0).integers(5, 60, 4) * stride + 2 * margin
     assert all(cost(chosen) <= cost(int(size)) for size in sizes if size <= max(LARGEST, 6 * margin))

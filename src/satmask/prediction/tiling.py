@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # 2.25 times what it keeps, one of four halos four times.
 LARGEST = 1280
 HALOS = 6
+# What a window costs besides its pixels, reckoned in pixels. Without it a scene whose sides no window divides would best be
+# cut into single pixels, for a network without a halo.
+WINDOW_PX = 4096
 # Of the side of a window, what those of a network that isn't local share with each neighbour.
 OVERLAP = 1 / 4
 
@@ -128,7 +131,7 @@ def frame(shape: tuple[int, int], info: ModelInfo) -> tuple[int, int]:
 def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, largest: int | None = None) -> int:
     """Choose the largest side of a scene's windows so that the network computes least, halos included.
 
-    Small windows repeat more halo, large ones take more memory, and with several workers as many windows as make whole
+    Small windows repeat more halo and cost something each, large ones take more memory, and with several workers as many windows as make whole
     rounds are best: a scene that would fit one window is cut in two for two workers where that pays.
 
     Args:
@@ -154,7 +157,7 @@ def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, 
     (tall, rows), (wide, columns) = (_cut(side, sizes, margin, stride) for side in (height, width))
     windows = rows * columns
     rounds = -(-windows // workers)
-    return int(sizes[np.lexsort((windows, rounds * tall * wide))[0]])
+    return int(sizes[np.lexsort((windows, rounds * (tall * wide + WINDOW_PX)))[0]])
 
 
 def least_window(info: ModelInfo) -> int:
