@@ -248,7 +248,7 @@ def test_misuse_gets_one_clear_line(folder, capsys):
             2,
             "--order must come with --convention kaggle",
         ),
-        ("encode", folder / "legend.toml"): (1, "Scene must be a raster"),
+        ("encode", folder / "legend.toml"): (1, "Scene must be a whole TIFF file"),
         ("encode", folder): (1, "Folder must hold mask images"),
         ("draw", mask, mask, "--out", folder / "a.gif"): (2, "must end in .png"),
         ("draw", mask, mask, "--out", folder / "a.png", "--draw-order", "house"): (2, "--draw-order must be class ids"),
