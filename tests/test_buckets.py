@@ -8,12 +8,10 @@ import time
 import urllib.request
 from contextlib import suppress
 
-import cv2
-import numpy as np
 import pytest
-import rasterio
-from affine import Affine
 
+from noisy_scenes import SIZE, make_place
+from noisy_scenes import contents as files
 from satmask.buckets import Bucket, as_folder
 from satmask.cli import main
 from satmask.engines import open_engine
@@ -25,8 +23,6 @@ from satmask.prediction.remote_claim import RemoteClaim
 from satmask.scene_lists import refuse_overwriting
 
 obstore = pytest.importorskip("obstore")
-SIZE = 96
-UTM = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 5e5, 0, -0.5, 4e6)}
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +57,7 @@ def out(endpoint, request):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, write_convolutions):
     """A scene of 25 windows, a model, and what a local run makes of them."""
-    folder = tmp_path_factory.mktemp("buckets")
-    write_convolutions(folder / "model.onnx", ("river", "house"), min_area_px=(9, 0), layers=3, width=8)
-    noise = np.random.default_rng(1).integers(0, 255, (400, 400, 3), dtype=np.uint8)
-    image = np.clip((cv2.GaussianBlur(noise, (0, 0), 2).astype(float) - 128) * 6 + 128, 1, 255).astype(np.uint8)
-    image[:120, :120] = 0
-    profile = {"driver": "GTiff", "height": 400, "width": 400, "count": 3, "dtype": "uint8", "nodata": 0}
-    with rasterio.open(folder / "scene.tif", "w", **profile, **UTM) as file:
-        file.write(np.moveaxis(image, -1, 0))
-    predict_scene(open_engine(folder / "model.onnx"), folder / "scene.tif", folder / "whole", size=SIZE)
-    return folder
+    return make_place(tmp_path_factory.mktemp("buckets"), write_convolutions)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +73,7 @@ def contents(out):
 
 
 def whole(place):
-    return {path.name: path.read_bytes() for path in (place / "whole").iterdir()}
+    return files(place / "whole")
 
 
 def test_writing_on_conditions(out):

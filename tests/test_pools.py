@@ -8,12 +8,9 @@ import subprocess
 import time
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor, wait
 
-import cv2
-import numpy as np
 import pytest
-import rasterio
-from affine import Affine
 
+from noisy_scenes import SIZE, contents, make_place, write_scene
 from satmask import workers
 from satmask.cli import main
 from satmask.engines import open_engine
@@ -26,35 +23,13 @@ from satmask.prediction.work import Job
 from satmask.processes import ATTEMPTS, Processes
 from satmask.workers import SceneTask, Terms, do_scene, do_window
 
-UTM = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 5e5, 0, -0.5, 4e6)}
-SIZE = 96
-
-
-def write_scene(path, side, *, seed=1):
-    """Smooth noise, a corner of it nodata."""
-    noise = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
-    image = np.clip((cv2.GaussianBlur(noise, (0, 0), 2).astype(float) - 128) * 6 + 128, 1, 255).astype(np.uint8)
-    image[: side // 3, : side // 3] = 0
-    profile = {"driver": "GTiff", "height": side, "width": side, "count": 3, "dtype": "uint8", "nodata": 0}
-    with rasterio.open(path, "w", **profile, **UTM) as file:
-        file.write(np.moveaxis(image, -1, 0))
-    return path
-
-
-def contents(folder):
-    """Names and bytes of a folder's files, hidden ones too."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, write_convolutions):
     """A scene of 25 windows, eight tiles, a model, and what one thread makes of them."""
-    folder = tmp_path_factory.mktemp("pools")
-    model = write_convolutions(folder / "model.onnx", ("river", "house"), min_area_px=(9, 0), layers=3, width=8)
-    write_scene(folder / "scene.tif", 400)
+    folder = make_place(tmp_path_factory.mktemp("pools"), write_convolutions)
     tiles = [write_scene(folder / f"tile{number}.tif", 60, seed=number) for number in range(8)]
-    engine = open_engine(model, threads=1)
-    predict_scene(engine, folder / "scene.tif", folder / "whole", size=SIZE)
+    engine = open_engine(folder / "model.onnx", threads=1)
     for tile in tiles:
         predict_scene(engine, tile, folder / "tiles")
     return folder

@@ -11,12 +11,11 @@ import threading
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 
+from noisy_scenes import SIZE, contents, make_place
 from satmask.engines import open_engine
 from satmask.errors import SceneError
 from satmask.jobs import open_work
@@ -24,34 +23,11 @@ from satmask.prediction import predict_scene
 from satmask.prediction.claim import Claim
 from satmask.prediction.work import Work
 
-UTM = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 5e5, 0, -0.5, 4e6)}
-SIZE = 96
-
-
-def write_scene(path, side, *, seed=1):
-    """Smooth noise, a corner of it nodata, so that some windows hold nothing."""
-    noise = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
-    image = np.clip((cv2.GaussianBlur(noise, (0, 0), 2).astype(float) - 128) * 6 + 128, 1, 255).astype(np.uint8)
-    image[: side // 2, : side // 2] = 0
-    profile = {"driver": "GTiff", "height": side, "width": side, "count": 3, "dtype": "uint8", "nodata": 0}
-    with rasterio.open(path, "w", **profile, **UTM) as file:
-        file.write(np.moveaxis(image, -1, 0))
-    return path
-
-
-def contents(folder):
-    """Names and bytes of what lies under its final name; and nothing else may be there."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, write_convolutions):
     """A scene of 25 windows, a model, and what comes out without any disturbance."""
-    folder = tmp_path_factory.mktemp("durable")
-    write_convolutions(folder / "model.onnx", ("river", "house"), min_area_px=(9, 0), layers=3, width=8)
-    write_scene(folder / "scene.tif", 400)
-    predict_scene(open_engine(folder / "model.onnx"), folder / "scene.tif", folder / "whole", size=SIZE)
-    return folder
+    return make_place(tmp_path_factory.mktemp("durable"), write_convolutions)
 
 
 @pytest.fixture(scope="module")

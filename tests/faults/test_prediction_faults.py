@@ -8,11 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import rasterio
-from affine import Affine
+
+from noisy_scenes import make_place
 
 SETTINGS = {"size": 96}
 
@@ -42,17 +41,7 @@ def killer():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, write_convolutions):
-    folder = tmp_path_factory.mktemp("faults")
-    write_convolutions(folder / "model.onnx", ("river", "house"), min_area_px=(9, 0), layers=3, width=12)
-    noise = np.random.default_rng(1).integers(0, 255, (500, 500, 3), dtype=np.uint8)
-    image = np.clip((cv2.GaussianBlur(noise, (0, 0), 2).astype(float) - 128) * 6 + 128, 1, 255).astype(np.uint8)
-    image[:200, :200] = 0
-    profile = {"driver": "GTiff", "height": 500, "width": 500, "count": 3, "dtype": "uint8", "nodata": 0}
-    with rasterio.open(
-        folder / "scene.tif", "w", **profile, crs="EPSG:32633", transform=Affine(0.5, 0, 5e5, 0, -0.5, 4e6)
-    ) as file:
-        file.write(np.moveaxis(image, -1, 0))
-    return folder
+    return make_place(tmp_path_factory.mktemp("faults"), write_convolutions, side=500, width=12)
 
 
 def contents(folder):
