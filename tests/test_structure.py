@@ -35,9 +35,9 @@ shaping
 features
 datasets
 scoring
-submission survey batches leaks evidence sample_objects stac
+submission survey batches leaks evidence sample_objects stac seams
 scene_lists
-inspection splitting split_files
+inspection splitting split_files joining
 findings inspection_page
 model_file+model_card+engines+assembly+rules
 fitting
