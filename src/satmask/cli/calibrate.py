@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from satmask.cli.options import Json, LegendFile, Quiet, RegistrationFile
+from satmask.cli.options import Json, LegendFile, Quiet, RegistrationFile, SkipInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def calibrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be better.")] = False,
     legend: LegendFile = None,
     registration: RegistrationFile = None,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
+    skip_invalid: SkipInvalid = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 File = {"exists": True, "dir_okay": False}
 
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+SkipInvalid: TypeAlias = Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 LegendFile: TypeAlias = Annotated[Path | None, typer.Option("--legend", **File, help="Classes, from TOML or JSON.")]
 RegistrationFile: TypeAlias = Annotated[Path | None, typer.Option("--registration", **File, help="Shifts of DSTL products, if not in DATA.")]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from satmask.cli.options import Json, LegendFile, Quiet, RegistrationFile
+from satmask.cli.options import Json, LegendFile, Quiet, RegistrationFile, SkipInvalid
 
 if TYPE_CHECKING:
     from satmask.datasets import Dataset
@@ -35,7 +35,7 @@ def quantize(
     rounds: Annotated[int, typer.Option(help="How often both are timed, in turn.")] = 5,
     legend: LegendFile = None,
     registration: RegistrationFile = None,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
+    skip_invalid: SkipInvalid = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

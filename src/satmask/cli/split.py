@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from satmask.cli.options import Json, LegendFile, Quiet
+from satmask.cli.options import Json, LegendFile, Quiet, SkipInvalid
 
 if TYPE_CHECKING:
     from satmask.splitting import Plan
@@ -42,7 +42,7 @@ def split(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how it would be split.")] = False,
     legend: LegendFile = None,
     class_field: Annotated[str | None, typer.Option(help="Column of a vector file that tells the class.")] = None,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
+    skip_invalid: SkipInvalid = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

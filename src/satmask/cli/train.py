@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from satmask.cli.options import File, Json, LegendFile, Quiet, RegistrationFile
+from satmask.cli.options import File, Json, LegendFile, Quiet, RegistrationFile, SkipInvalid
 
 if TYPE_CHECKING:
     from satmask.recipe import Recipe
@@ -31,7 +31,7 @@ def train(
     class_field: Annotated[str | None, typer.Option(help="Column of a vector file that tells the class.")] = None,
     registration: RegistrationFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
+    skip_invalid: SkipInvalid = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

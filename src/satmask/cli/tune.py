@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from satmask.cli.options import Json, Quiet, RegistrationFile
+from satmask.cli.options import Json, Quiet, RegistrationFile, SkipInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ def tune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be better.")] = False,
     registration: RegistrationFile = None,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
+    skip_invalid: SkipInvalid = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
