@@ -49,11 +49,10 @@ def write_convolution_model(path, classes=("house",), *, layers=2, width=4, sees
         seed: Of the weights.
         **settings: Other fields of `ModelInfo`.
     """
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     from satmask.legend import Legend
-    from satmask.model_file import KEY, BandInfo, ModelInfo
+    from satmask.model_file import BandInfo, ModelInfo
 
     random = np.random.default_rng(seed)
     node, tensor = helper.make_node, helper.make_tensor_value_info
@@ -92,20 +91,15 @@ def write_convolution_model(path, classes=("house",), *, layers=2, width=4, sees
         network="convolutions",
         **settings,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    model.metadata_props.add(key=KEY, value=info.model_dump_json())
-    path.parent.mkdir(exist_ok=True)
-    onnx.save(model, path)
-    return path
+    return save_model(path, graph, info)
 
 
 def write_linear_model(path, bands, classes, *, dtype="uint8", top=255, seed=0, stride=1, halo=0, **settings):
     """Write a network of one matrix product as a model file: probabilities of a pixel from its bands alone."""
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     from satmask.legend import Legend
-    from satmask.model_file import KEY, BandInfo, ModelInfo
+    from satmask.model_file import BandInfo, ModelInfo
 
     weights = np.random.default_rng(seed).normal(0, 0.02, (len(bands), len(classes))).astype(np.float32)
     shape = [None, None, None]
@@ -128,7 +122,17 @@ def write_linear_model(path, bands, classes, *, dtype="uint8", top=255, seed=0, 
         network="linear",
         **settings,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return save_model(path, graph, info)
+
+
+def save_model(path, graph, info):
+    """Write a graph with what it says of itself."""
+    import onnx
+
+    from satmask.model_file import KEY
+
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9)
     model.metadata_props.add(key=KEY, value=info.model_dump_json())
     path.parent.mkdir(exist_ok=True)
     onnx.save(model, path)

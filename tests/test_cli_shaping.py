@@ -28,6 +28,16 @@ def run(capsys, *arguments):
     return (code, *capsys.readouterr())
 
 
+def write(path, values, *, band="", **tags):
+    """Write a raster of one band on the grid."""
+    settings = {"crs": GRID.crs.to_string(), "transform": GRID.transform, "height": 90, "width": 120}
+    with rasterio.open(path, "w", dtype=values.dtype, count=1, **settings) as file:
+        file.update_tags(**tags)
+        file.set_band_description(1, band)
+        file.write(values, 1)
+    return path
+
+
 @pytest.fixture
 def raster(tmp_path):
     """Two discs that touch, a house with a pinhole, and a speck."""
@@ -35,17 +45,8 @@ def raster(tmp_path):
     mask = (np.hypot(rows - 30, columns - 30) < 20) | (np.hypot(rows - 30, columns - 62) < 15)
     mask |= (np.abs(rows - 70) < 12) & (np.abs(columns - 80) < 25) & ((rows != 70) | (columns != 80))
     mask[2, 110] = True
-    settings = {
-        "crs": "EPSG:32633",
-        "transform": GRID.transform,
-        "dtype": "uint8",
-        "count": 1,
-        "height": 90,
-        "width": 120,
-    }
-    with rasterio.open(tmp_path / "ids.tif", "w", **settings) as file:
-        file.write(mask.astype(np.uint8), 1)
-    return tmp_path / "ids.tif", mask.astype(np.uint8)
+    ids = mask.astype(np.uint8)
+    return write(tmp_path / "ids.tif", ids), ids
 
 
 def test_flags_are_the_librarys_settings_and_steps_are_told(raster, tmp_path, capsys):
@@ -85,19 +86,7 @@ def test_what_the_raster_says_is_done_unless_asked_otherwise(raster, tmp_path, c
     )
     tags = {**legend_tags(HOUSES, decision.thresholds), **decision.tags()}
     said = np.where(raster[1] > 0, np.float32(0.8), np.float32(0.55))
-    with rasterio.open(
-        tmp_path / "said.tif",
-        "w",
-        crs="EPSG:32633",
-        transform=GRID.transform,
-        dtype="float32",
-        count=1,
-        height=90,
-        width=120,
-    ) as file:
-        file.update_tags(**tags)
-        file.set_band_description(1, "house probability")
-        file.write(said, 1)
+    write(tmp_path / "said.tif", said, band="house probability", **tags)
     counts = {}
     for name, flags in {
         "": (),
@@ -122,30 +111,9 @@ def test_what_the_raster_says_is_done_unless_asked_otherwise(raster, tmp_path, c
 def test_classes_that_exclude_each_other_are_cleaned_as_a_whole(raster, tmp_path, capsys):
     legend = Legend.of(["ground", "house"], exclusive=True)
     ids = np.where(raster[1] > 0, legend.ids[1], legend.ids[0]).astype(np.uint8)
-    with rasterio.open(
-        tmp_path / "both.tif",
-        "w",
-        crs="EPSG:32633",
-        transform=GRID.transform,
-        dtype="uint8",
-        count=1,
-        height=90,
-        width=120,
-    ) as file:
-        file.update_tags(**legend_tags(legend))
-        file.write(ids, 1)
-    code, out, _ = run(
-        capsys,
-        "polygons",
-        tmp_path / "both.tif",
-        "--out",
-        tmp_path / "a.gpkg",
-        "--min-hole-m2",
-        "1",
-        "--min-area-m2",
-        "2",
-        "--json",
-    )
+    path = write(tmp_path / "both.tif", ids, **legend_tags(legend))
+    flags = ("--out", tmp_path / "a.gpkg", "--min-hole-m2", "1", "--min-area-m2", "2", "--json")
+    code, out, _ = run(capsys, "polygons", path, *flags)
     told = json.loads(out)
     expected = find_features(ids, GRID, legend, shaping=Shaping(Cleaning(0, 0, 1, 2)))
     assert code == 0
