@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from materials import open_data
-from measure import begin
+from measure import arguments, begin
 from satmask.alignment import Alignment, combine, measure_shift
 from satmask.datasets import read_dataset, read_legend
 from satmask.labels import Truth
@@ -148,7 +148,7 @@ def tabulate_places(trials: list[Trial]) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--data", type=Path, help="folder of imagery with labels; without it, a synthetic town")
     parser.add_argument("--legend", type=Path, help="legend of the data, where the folder has none")
     parser.add_argument("--tiles", type=int, default=200, help="windows to draw")

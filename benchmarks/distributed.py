@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import psutil  # comes with the extra `cluster`
 
-from materials import make_model, make_scene
-from measure import Ratio, begin, compare, interleave, show, widths
+from materials import add_model, add_scene, chosen_model, chosen_scene
+from measure import Ratio, arguments, begin, compare, interleave, show
 from satmask.engines import open_engine
 from satmask.pools import open_pool, predict_over
 from satmask.prediction import predict_scene
@@ -33,18 +33,12 @@ if TYPE_CHECKING:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="model file; by default an untrained U-Net")
-    parser.add_argument(
-        "--filters", type=widths, default=(16, 32, 64, 128), help="of the untrained U-Net; 16,32,64,128"
-    )
-    parser.add_argument("--scene", type=Path, help="GeoTIFF; by default one made of --data or of a synthetic town")
-    parser.add_argument("--data", type=Path, help="data set whose 8-bit images make the scene")
-    parser.add_argument("--size", type=int, default=2048, help="side of the scene made, in pixels")
+    parser = arguments(__doc__, rounds=3)
+    add_model(parser, filters=(16, 32, 64, 128))
+    add_scene(parser, size=2048)
     parser.add_argument("--window", type=int, default=512, help="side of a window at most")
     parser.add_argument("--workers", type=int, default=2, help="compared with one")
     parser.add_argument("--scheduler", help="Dask scheduler with as many workers of one thread, to be timed as well")
-    parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
 
 
@@ -54,8 +48,8 @@ def main() -> None:
     begin(f"Prediction: {options.workers} workers against one, a thread each")
     with tempfile.TemporaryDirectory(prefix="satmask-benchmark-") as name:
         folder = Path(name)
-        scene = options.scene or make_scene(folder / "scene.tif", size=options.size, data=options.data)
-        model = options.model or make_model(folder, filters=options.filters, scene=scene)
+        scene = chosen_scene(options, folder)
+        model = chosen_model(options, folder, scene)
         measure(open_engine(model, threads=1), scene, folder, options)
 
 

@@ -5,7 +5,6 @@ python benchmarks/duplicates.py --data /data/buildings --data /data/mumbai
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 
 from materials import open_data
-from measure import begin, interleave
+from measure import arguments, begin, interleave
 from satmask.datasets import read_dataset
 from satmask.fingerprints import SYMMETRIES, find_twins, fingerprint
 from satmask.leaks import SIDE
@@ -64,9 +63,8 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--data", type=Path, action="append", help="Data sets; synthetic tiles by default. Repeatable.")
-    parser.add_argument("--rounds", type=int, default=3, help="How often each case is timed.")
     parser.add_argument("--every", type=int, default=2, help="Take every n-th tile for the recall.")
     parser.add_argument("--many", type=int, default=20_000, help="Fingerprints to search among.")
     options = parser.parse_args()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from materials import FULL, make_model
-from measure import Ratio, begin, compare, interleave, show, widths
+from materials import add_model, chosen_model
+from measure import Ratio, arguments, begin, compare, interleave, show, widths
 from satmask.engines import Engine, EngineName, open_engine
 from satmask.errors import SatmaskError
 
@@ -47,13 +47,11 @@ def measure(engines: list[Engine], side: int, *, batch: int, rounds: int) -> Non
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="model file; by default an untrained U-Net")
-    parser.add_argument("--filters", type=widths, default=FULL, help="of the untrained U-Net; 32,64,128,256,512")
+    parser = arguments(__doc__, rounds=7)
+    add_model(parser)
     parser.add_argument("--sides", type=widths, default=(256, 512), help="sides of the images, in pixels; 256,512")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, help="processor threads; all by default (Keras always takes all)")
-    parser.add_argument("--rounds", type=int, default=7)
     return parser.parse_args()
 
 
@@ -62,7 +60,7 @@ def main() -> None:
     options = parse()
     begin("Engines: the same model file")
     with tempfile.TemporaryDirectory(prefix="satmask-benchmark-") as name:
-        model = options.model or make_model(Path(name), filters=options.filters)
+        model = chosen_model(options, Path(name))
         engines = open_all(model, options.threads)
         if len(engines) == 1:
             print("No other engine is there to compare with.")

@@ -5,12 +5,11 @@ Example: `python benchmarks/finetuning.py --epochs 2`
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from measure import begin
+from measure import arguments, begin
 
 if TYPE_CHECKING:
     from satmask.run import Run
@@ -30,7 +29,7 @@ def train(tiles: Path, out: Path, *settings: str) -> Run:
 
 def main() -> None:
     """Train and print the best validation IoU and the lowest validation loss of each way."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--epochs", type=int, default=2, help="on the new town")
     parser.add_argument("--before", type=int, default=10, help="epochs on the first one")
     options = parser.parse_args()

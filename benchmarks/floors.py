@@ -8,7 +8,6 @@ Example: `python benchmarks/floors.py data/dstl --validation '6010_*' '6120_*' '
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from sklearn.metrics import precision_recall_curve
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from measure import arguments
 from satmask.datasets import read_dataset, read_legend
 from satmask.scoring.pixels import Confusion, confusion
 from satmask.stack import open_imagery
@@ -35,7 +35,7 @@ READ = 1024  # side of the windows read, in pixels
 
 def main() -> None:
     """Read the arguments and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--legend", type=Path)
     parser.add_argument(

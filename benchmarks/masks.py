@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as pycoco  # type: ignore[import-untyped]  # ships no types
 
-from measure import Ratio, begin, compare, interleave, show
+from measure import Ratio, arguments, begin, compare, interleave, show
 from satmask.masks import (
     Runs,
     decode_coco,
@@ -152,9 +152,8 @@ def measure_large(random: np.random.Generator, side: int, rounds: int) -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=21)
     parser.add_argument("--side", type=int, default=3400, help="side of the large mask, in pixels")
-    parser.add_argument("--rounds", type=int, default=21)
     return parser.parse_args()
 
 

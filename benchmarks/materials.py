@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
+from measure import widths
 from satmask.datasets import read_dataset
 from satmask.legend import Legend
 from satmask.scene import Scene
 from satmask.windows import Window
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from satmask.datasets import Dataset
@@ -54,6 +57,30 @@ def make_scene(path: Path, *, size: int, data: Path | None = None) -> Path:
     with rasterio.open(path, "w", **profile) as file:
         file.write(np.moveaxis(image, -1, 0))
     return path
+
+
+def add_scene(parser: argparse.ArgumentParser, *, size: int) -> None:
+    """Let the command line name a scene, or what one is to be made of."""
+    parser.add_argument("--scene", type=Path, help="RGB GeoTIFF; by default one made of --data or of a synthetic town")
+    parser.add_argument("--data", type=Path, help="data set in any layout whose 8-bit images make the scene")
+    parser.add_argument("--size", type=int, default=size, help="side of the scene made, in pixels")
+
+
+def chosen_scene(options: argparse.Namespace, folder: Path) -> Path:
+    """The scene that the command line names, or one made in a folder."""
+    return options.scene or make_scene(folder / "scene.tif", size=options.size, data=options.data)
+
+
+def add_model(parser: argparse.ArgumentParser, *, filters: tuple[int, ...] = FULL) -> None:
+    """Let the command line name a model file, or how wide an untrained one is to be."""
+    parser.add_argument("--model", type=Path, help="model file; by default an untrained U-Net")
+    shown = ",".join(map(str, filters))
+    parser.add_argument("--filters", type=widths, default=filters, help=f"of the untrained U-Net; {shown}")
+
+
+def chosen_model(options: argparse.Namespace, folder: Path, scene: Path | None = None) -> Path:
+    """The model file that the command line names, or an untrained one made in a folder."""
+    return options.model or make_model(folder, filters=options.filters, scene=scene)
 
 
 def _town(size: int) -> np.ndarray:
@@ -101,19 +128,20 @@ def make_model(folder: Path, *, filters: Sequence[int], scene: Path | None = Non
     reach = measure_reach(network)
     path = folder / "model.onnx"
     network.save(path.with_suffix(".keras"))
-    export(network, path, model_info(reach, filters, threshold=0.5))
+    untrained = partial(model_info, reach, network="unet", options={"filters": list(filters)})
+    export(network, path, untrained(thresholds=(0.5,)))
     if scene is not None:
         engine = open_engine(path)
         with Scene(scene) as file:
             side = 512 // reach.stride * reach.stride
             image = file.read(Window(0, 0, side, side)).filled(engine.info.fill)
         threshold = float(np.quantile(engine.run(image[None]), 0.995))
-        export(network, path, model_info(reach, filters, threshold=threshold))
+        export(network, path, untrained(thresholds=(threshold,)))
     return path
 
 
-def model_info(reach: Any, filters: Sequence[int], *, threshold: float) -> Any:
-    """What the model file of an untrained U-Net says."""
+def model_info(reach: Any, **settings: Any) -> Any:
+    """What the model file of an untrained network for RGB images says; `settings` are more of its fields."""
     from satmask.model_file import BandInfo, ModelInfo
 
     return ModelInfo(
@@ -126,8 +154,6 @@ def model_info(reach: Any, filters: Sequence[int], *, threshold: float) -> Any:
         halo=reach.halo,
         local=reach.local,
         activation="sigmoid",
-        thresholds=(threshold,),
-        network="unet",
-        options={"filters": list(filters)},
         training={"data": "none: untrained, for benchmarks"},
+        **settings,
     )

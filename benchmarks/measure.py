@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -79,6 +80,19 @@ def machine() -> str:
 def begin(title: str) -> None:
     """Print what is measured, and on what."""
     print(f"{title}\n{machine()}")
+
+
+def arguments(description: str | None, *, rounds: int | None = None) -> argparse.ArgumentParser:
+    """A parser of a benchmark's command line, which shows the module's words as they stand.
+
+    Args:
+        description: The module's `__doc__`.
+        rounds: How often each case is timed unless `--rounds` says otherwise; None where nothing is timed in rounds.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help="how often each case is timed, in turn")
+    return parser
 
 
 def widths(text: str) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ Example: `python benchmarks/polygonise.py --rounds 5`
 
 from __future__ import annotations
 
-import argparse
 import time
 import tracemalloc
 from typing import Any
@@ -17,7 +16,7 @@ from affine import Affine
 from pyproj import CRS
 from rasterio.features import shapes
 
-from measure import Ratio, begin, compare, interleave, show
+from measure import Ratio, arguments, begin, compare, interleave, show
 from satmask import Grid, Legend, Window
 from satmask.cleaning import Cleaning
 from satmask.features import Shaping, stream_features
@@ -109,10 +108,9 @@ def shaped_peak_mb(strip: np.ndarray, strips: int) -> tuple[float, int, float]:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("--side", type=int, default=4096, help="pixels")
     parser.add_argument("--count", type=int, default=5000, help="buildings")
-    parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     begin("Polygons")
     compare_speed("Buildings", buildings(chosen.side, chosen.count), chosen.rounds)

@@ -17,8 +17,8 @@ import numpy as np
 import pyogrio
 import rasterio
 
-from materials import FULL, make_model, make_scene
-from measure import Ratio, begin, compare, interleave, show, widths
+from materials import add_model, add_scene, chosen_model, chosen_scene
+from measure import Ratio, arguments, begin, compare, interleave, show
 from satmask.engines import Engine, open_engine, open_session, run_session
 from satmask.fitting import open_for
 from satmask.grid import Grid
@@ -180,19 +180,15 @@ def describe(path: Path, engine: Engine, tiles: int, *, size: int, blend_size: i
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="model file; by default an untrained U-Net")
-    parser.add_argument("--filters", type=widths, default=FULL, help="of the untrained U-Net; 32,64,128,256,512")
-    parser.add_argument("--scene", type=Path, help="GeoTIFF; by default one made of --data or of a synthetic town")
-    parser.add_argument("--data", type=Path, help="data set whose 8-bit images make the scene")
-    parser.add_argument("--size", type=int, default=4096, help="side of the scene made, in pixels")
+    parser = arguments(__doc__, rounds=3)
+    add_model(parser)
+    add_scene(parser, size=4096)
     parser.add_argument("--window", type=int, help="side of a window; chosen as satmask predict does by default")
     parser.add_argument("--blend-window", type=int, help="side of the blend's windows; the same by default")
     parser.add_argument(
         "--check-size", type=int, default=1536, help="side of the part in which differing pixels are counted"
     )
     parser.add_argument("--threads", type=int, help="processor threads; all by default")
-    parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
 
 
@@ -202,8 +198,8 @@ def main() -> None:
     begin("Prediction: whole scene against bare network and against 50 % overlap")
     with tempfile.TemporaryDirectory(prefix="satmask-benchmark-") as name:
         folder = Path(name)
-        scene = options.scene or make_scene(folder / "scene.tif", size=options.size, data=options.data)
-        model = options.model or make_model(folder, filters=options.filters, scene=scene)
+        scene = chosen_scene(options, folder)
+        model = chosen_model(options, folder, scene)
         engine = open_engine(model, threads=options.threads)
         measure(engine, model, scene, folder, options)
 

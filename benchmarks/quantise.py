@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from materials import FULL, LEGEND
-from measure import Ratio, begin, compare, interleave, show
+from materials import FULL, model_info
+from measure import Ratio, arguments, begin, compare, interleave, show
 from satmask.engines import Engine, EngineName, OpenVinoEngine, open_engine
-from satmask.model_file import BandInfo, ModelInfo, check, export, write
+from satmask.model_file import check, export, write
 from satmask.prediction import choose_window
 from satmask.quantisation import fold, measure_ranges, quantise
 
@@ -39,17 +39,7 @@ def make_network(name: str, folder: Path) -> Path:
     kind, options = NETWORKS[name]
     network = build(kind, bands=3, classes=1, **({"activation": "sigmoid"} | options))
     reach = measure_reach(network)
-    info = ModelInfo(
-        legend=LEGEND,
-        bands=tuple(BandInfo(name=band) for band in ("red", "green", "blue")),
-        dtype="uint8",
-        value_range=((0, 255),) * 3,
-        fill=(0,) * 3,
-        stride=reach.stride,
-        halo=reach.halo,
-        activation="sigmoid",
-        network=kind,
-    )
+    info = model_info(reach, network=kind)
     return export(network, folder / f"{name}.onnx", info)
 
 
@@ -92,13 +82,12 @@ def measure(path: Path, side: int, *, batch: int, threads: int | None, rounds: i
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("--networks", default=",".join(NETWORKS), help="of these, separated by commas")
     parser.add_argument("--models", type=Path, nargs="*", default=[], help="model files to time in their place")
     parser.add_argument("--side", type=int, help="side of the windows; those of satmask predict by default")
     parser.add_argument("--batch", type=int, default=1, help="windows at a time")
     parser.add_argument("--threads", type=int, help="processor threads; all by default")
-    parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
 
 

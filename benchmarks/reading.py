@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rasterio
 
-from materials import make_scene, open_data
-from measure import Ratio, begin, compare, interleave, show
+from materials import add_scene, chosen_scene, open_data
+from measure import Ratio, arguments, begin, compare, interleave, show
 from satmask.scene import Scene, open_scene
 from satmask.windows import Window, draw
 
@@ -92,13 +92,10 @@ def jpeg_tiles(data: Dataset, most: int) -> list[Sample]:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scene", type=Path, help="RGB GeoTIFF; by default one made of --data or of a synthetic town")
-    parser.add_argument("--data", type=Path, help="data set in any layout; by default synthetic tiles made on the fly")
-    parser.add_argument("--size", type=int, default=4096, help="side of the scene made, in pixels")
+    parser = arguments(__doc__, rounds=7)
+    add_scene(parser, size=4096)
     parser.add_argument("--window", type=int, default=256, help="side of a window, in pixels")
     parser.add_argument("--count", type=int, default=200, help="windows or tiles a round")
-    parser.add_argument("--rounds", type=int, default=7)
     return parser.parse_args()
 
 
@@ -108,7 +105,7 @@ def main() -> None:
     begin(f"Reading: windows of {options.window}² pixels, and JPEG tiles")
     with tempfile.TemporaryDirectory(prefix="satmask-benchmark-") as name:
         folder = Path(name)
-        scene = options.scene or make_scene(folder / "scene.tif", size=options.size, data=options.data)
+        scene = chosen_scene(options, folder)
         measure_scene(scene, options)
         tiles = jpeg_tiles(open_data(options.data, folder), options.count)
         if not tiles:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from measure import begin
+from measure import arguments, begin
 from satmask.bands import Registration, reduce, register, resample
 from satmask.datasets.town.dstl import write_dstl
 from satmask.scene import Scene
@@ -181,7 +181,7 @@ def run(case: Case) -> Outcome:
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--cases", type=int, default=40, help="cases of each kind")
     parser.add_argument("--images", type=int, default=5, help="synthetic places that pieces are cut from, 4 or more")
     parser.add_argument("--size", type=int, default=2400, help="sides of their RGB")

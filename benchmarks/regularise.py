@@ -8,7 +8,6 @@ Polygons are the outlines of drawn houses at any angle, or of the masks `*_mask.
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 import shapely
 from shapely import affinity
 
-from measure import Ratio, begin, compare, interleave, show
+from measure import Ratio, arguments, begin, compare, interleave, show
 from satmask import Scene, Window
 from satmask.masks import outlines, rasterise
 from satmask.regularisation import iou_of, regularise
@@ -108,10 +107,9 @@ def right_angled(polygon: shapely.Polygon) -> bool:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("masks", type=Path, nargs="?", help="folder of real masks")
     parser.add_argument("--count", type=int, default=5000, help="houses to draw")
-    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     begin("Right angles")
     pixels = read_outlines(options.masks) if options.masks else draw_houses(options.count)

@@ -5,7 +5,6 @@ python benchmarks/scene_memory.py [--sizes 5000 20000] [--classes 1] [--filled 0
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window as Place
 
 from materials import GSD_M
-from measure import begin
+from measure import arguments, begin
 
 BLOCK = 512
 
@@ -129,7 +128,7 @@ def draw(curve: list[float], *, columns: int = 60) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[5000, 20000], help="sides of the scenes, in pixels")
     parser.add_argument("--classes", type=int, default=1, help="classes, which overlap and have a smallest area")
     parser.add_argument("--filled", type=float, default=0.25, help="share of blocks that hold anything")

@@ -19,7 +19,7 @@ import numpy as np
 import shapely
 from rasterio.features import rasterize, shapes
 
-from measure import Ratio, begin, compare, interleave, show
+from measure import Ratio, arguments, begin, compare, interleave, show
 from satmask.legend import Legend
 from satmask.masks import encode_coco, outlines, rasterise
 from satmask.scoring.boundaries import boundary_distance, near_contour
@@ -248,11 +248,10 @@ def measure_polygonise(random: np.random.Generator, options: argparse.Namespace)
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("--tiles", type=int, default=300, help="tiles to score")
     parser.add_argument("--houses", type=int, default=30, help="houses a tile")
     parser.add_argument("--side", type=int, default=2048, help="side of the mask for rasterise and polygonise")
-    parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
 
 

@@ -8,7 +8,6 @@ file of the images `<name>.*`, or a folder with `<name>_mask.tif` and `<place>.g
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import geopandas
 import numpy as np
 import shapely
 
-from measure import begin
+from measure import arguments, begin
 from satmask import Scene, Window
 from satmask.cleaning import Cleaning
 from satmask.features import Shaping, find_features
@@ -159,7 +158,7 @@ def average_precision(images: list[Image], detections: list[list[dict[str, objec
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("predictions", type=Path)
     parser.add_argument("truth", type=Path)
     parser.add_argument("--pixel-m", type=float, default=1.0, help="side of a pixel of images without a place")

@@ -5,14 +5,13 @@ Example: `python benchmarks/sharpening.py --data DIR`
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from measure import begin
+from measure import arguments, begin
 from satmask.bands import Registration, fit_sharpening, register, resample, sharpen
 from satmask.bands.fidelity import ergas, spectral_angle, universal_quality
 from satmask.bands.sharpening import blur_pan
@@ -84,7 +83,7 @@ def read(path: Path) -> np.ndarray:
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--data", type=Path, help="folder of real data with `rasters`")
     options = parser.parse_args()
     cv2.setNumThreads(1)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from materials import FULL
-from measure import Ratio, begin, compare, interleave, show, widths
+from measure import Ratio, arguments, begin, compare, interleave, show, widths
 from training import keras_cases
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def make_job(options: argparse.Namespace, data: Path, folder: Path) -> Job:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("--data", type=Path, help="folder of the DSTL layout; by default a synthetic one")
     parser.add_argument("--size", type=int, default=3400, help="side of the synthetic images, in pixels")
     parser.add_argument("--recipe", type=Path, help="settings of augmentation and loss, such as recipes/dstl.toml")
@@ -113,7 +113,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--window", type=int, default=112, help="side of a window, in pixels")
     parser.add_argument("--batch", type=int, default=16, help="windows a step")
     parser.add_argument("--steps", type=int, default=6, help="steps a round")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=400, help="random windows read for the memory")
     parser.add_argument("--memory-only", action="store_true", help="leave training out")
     parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)

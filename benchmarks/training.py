@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from materials import FULL, open_data
-from measure import Ratio, begin, compare, interleave, show, widths
+from measure import Ratio, arguments, begin, compare, interleave, show, widths
 
 if TYPE_CHECKING:
     from satmask.batches import Batch
@@ -89,13 +89,12 @@ def torch_case(batch: Batch, filters: tuple[int, ...], steps: int) -> Callable[[
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("--data", type=Path, help="data set in any layout; by default synthetic tiles made on the fly")
     parser.add_argument("--filters", type=widths, default=FULL, help="of the U-Net; 32,64,128,256,512")
     parser.add_argument("--window", type=int, default=256, help="side of a window, in pixels")
     parser.add_argument("--batch", type=int, default=8, help="windows a step")
     parser.add_argument("--steps", type=int, default=6, help="steps a round")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--against", choices=["torch"], help="also measure this peer")
     return parser.parse_args()
 
