@@ -271,7 +271,7 @@ def _intervals(
 def _coco_interval(
     asked: Asked, predictions: list[dict[str, Any]] | Path, truth: Path
 ) -> tuple[tuple[str, ...], Interval]:
-    from satmask.scoring.coco import read_json
+    from satmask.scoring.coco_checks import read_json
     from satmask.scoring.coco_matches import match_coco
     from satmask.scoring.intervals import interval
     from satmask.scoring.rasters import group_of

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from satmask.scoring.coco import IOU, MOST_DETECTIONS, Json, check_pair, collector_paused, run_evaluator
+from satmask.scoring.coco import IOU, collector_paused, run_evaluator
+from satmask.scoring.coco_checks import MOST_DETECTIONS, Json, check_pair
 
 RECALLS = np.linspace(0, 1, 101)
 

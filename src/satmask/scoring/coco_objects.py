@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from satmask.datasets.repair import polygonal, repair
 from satmask.legend import Legend
 from satmask.masks import decode_coco, polygonise
-from satmask.scoring.coco import Json, check_pair, read_json
+from satmask.scoring.coco_checks import Json, check_pair, read_json
 from satmask.scoring.comparisons import Objects
 from satmask.scoring.objects import ObjectScore, score_objects
 

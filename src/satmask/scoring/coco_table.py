@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from satmask.scoring.coco import MOST_DETECTIONS, Json, check_pair, collector_paused, run_evaluator
+from satmask.scoring.coco import collector_paused, run_evaluator
+from satmask.scoring.coco_checks import MOST_DETECTIONS, Json, check_pair
 
 SIZES = ("all", "small", "medium", "large")
 DETECTIONS = (1, 10, MOST_DETECTIONS)

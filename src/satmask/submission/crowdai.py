@@ -18,7 +18,7 @@ from satmask.errors import DataError, SettingError
 from satmask.masks import encode_coco, outlines
 from satmask.rasters import read_legend_tags
 from satmask.scene import Scene
-from satmask.scoring.coco import MOST_DETECTIONS, check_detections, read_json, tile_sizes
+from satmask.scoring.coco_checks import MOST_DETECTIONS, check_detections, read_json, tile_sizes
 from satmask.separation import separate
 from satmask.windows import Window
 
