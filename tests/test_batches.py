@@ -1,5 +1,7 @@
 """Batches: fixed by seed and epoch, whole in validation, and without weight where nothing is known."""
 
+import math
+
 import numpy as np
 import pytest
 import rasterio
@@ -161,7 +163,7 @@ def test_zoomed_out_windows_read_more_ground_in_place_of_fill(samples):
     zoom, sides = Augmentation(**PLAIN.model_dump() | {"zoom": 3}), set()
     for seed in range(40):
         image, _, weight = look.read(sample, Window(40, 50, 16, 16), settings=zoom, seed=(seed,))
-        place = _scaled(Window(40, 50, 16, 16), (70, 90), 3, (seed,))
+        place = _scaled(Window(40, 50, 16, 16), (70, 90), zoom, gsd_m=math.nan, seed=(seed,))
         sides.add(place.height)
         assert place.clip(70, 90) == place
         assert image.shape == (16, 16, 5)
@@ -177,12 +179,33 @@ def test_a_zoomed_window_shows_what_the_file_holds(samples):
     zoom = Augmentation(**PLAIN.model_dump() | {"zoom": 3})
     values, classes, _ = whole(samples[0])
     for seed in range(8):
-        place = _scaled(Window(20, 20, 32, 32), (70, 90), 3, (seed,))
+        place = _scaled(Window(20, 20, 32, 32), (70, 90), zoom, gsd_m=math.nan, seed=(seed,))
         image, truth, _ = look.read(samples[0], Window(20, 20, 32, 32), settings=zoom, seed=(seed,))
         near = (2 * np.arange(32) + 1) * place.height // 64
         np.testing.assert_array_equal(truth, classes[place.slices][near][:, near])
         if place.height > 32:
             assert image.mean() == pytest.approx(values[place.slices][..., 0].mean(), rel=0.15)
+
+
+@pytest.mark.parametrize("own", [0.1, 0.3, 1.2])
+def test_windows_come_at_every_distance_asked_for_whatever_the_images(own):
+    """Side of what is read over side of the window is distance wanted over distance known."""
+    settings = Augmentation(gsd_m=(0.2, 0.8))
+    seen = []
+    for seed in range(400):
+        place = _scaled(Window(0, 0, 64, 64), (9999, 9999), settings, gsd_m=own, seed=(seed,))
+        assert place.height == place.width
+        seen.append(own * place.height / 64)
+    finest = max(0.2, own / 2)
+    assert finest * 0.98 <= min(seen) < finest * 1.1
+    assert 0.8 / 1.1 < max(seen) <= 0.8 * 1.02
+    # As many below the middle of the logarithms as above; those of coarse images end at twice their detail.
+    assert np.mean(np.array(seen) < 0.4) == pytest.approx(0 if own > 0.8 else 0.5, abs=0.1)
+
+
+def test_images_that_do_not_tell_their_distance_stay_as_they_are():
+    window = Window(5, 7, 64, 32)
+    assert _scaled(window, (99, 99), Augmentation(gsd_m=(0.2, 0.8)), gsd_m=math.nan, seed=(1,)) == window
 
 
 def test_pixels_at_edges_weigh_more_in_training(samples):

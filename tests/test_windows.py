@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satmask.errors import SettingError
-from satmask.windows import ClassBlocks, Window, cover, draw, draw_balanced, round_up
+from satmask.windows import ClassBlocks, Window, cover, draw, draw_balanced, draw_mixed, round_up
 
 
 @st.composite
@@ -170,3 +170,18 @@ def test_the_seed_fixes_the_draw(rare):
         first, again, other = (list(drawn(shapes, size=32, count=50, seed=(7, epoch))) for epoch in (0, 0, 1))
         assert first == again
         assert first != other
+
+
+def test_images_come_as_often_as_their_weighted_area_asks():
+    """Ground seen twice as finely has four times the pixels; weighed by their size it comes equally often."""
+    shapes, weights = [(400, 400), (200, 200)], np.array([0.25, 1.0])
+    drawn = [index for index, _ in draw(shapes, size=32, count=100, seed=(1,), weights=weights)]
+    assert abs(drawn.count(0) - 50) <= 1
+    masks = [np.zeros((side, side, 1), np.uint8) for side in (400, 200)]
+    for mask in masks:
+        mask[:, :30] = 1
+    # The class, and its edge, are twice as long in the larger image, where each pixel counts a quarter; half of the mixed
+    # draw goes by area.
+    for sampler, wanted in ((draw_balanced, 1 / 3), (draw_mixed, (1 / 2 + 1 / 3) / 2)):
+        drawn = sampler(blocks_of(masks, side=20), shapes, size=32, count=4000, seed=(1,), weights=weights)
+        assert np.mean([index == 0 for index, _ in drawn]) == pytest.approx(wanted, abs=0.04)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from satmask.errors import SettingError
 from satmask.sensors import add_haze, coarsen_plane, compress, mix_bands
@@ -29,6 +29,10 @@ class Augmentation(BaseModel):
     noise: float = Field(default=0.0, ge=0, le=1, description="Largest deviation of noise, as a fraction of the range.")
     blur: float = Field(default=0.0, ge=0, le=10, description="Largest deviation of a Gaussian blur, in pixels.")
     zoom: float = Field(default=0.0, ge=0, le=3, description="Scales from 1 / (1 + zoom) to 1 + zoom.")
+    gsd_m: tuple[float, float] | None = Field(
+        default=None,
+        description="Scales at which pixels are between these on the ground, where the image tells its own.",
+    )
     haze: float = Field(default=0.0, ge=0, le=1, description="Largest share of a bright veil over the window.")
     mix: float = Field(default=0.0, ge=0, le=1, description="Largest part of a band that comes from a mixture of all.")
     coarsen: float = Field(default=0.0, ge=0, le=7, description="Detail of pixels up to 1 + coarsen times as large.")
@@ -40,6 +44,14 @@ class Augmentation(BaseModel):
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="Chance of a rectangle from another window.")
     paste: float = Field(default=0.0, ge=0, le=1, description="Chance of objects pasted from another window.")
+
+    @field_validator("gsd_m")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1] < float("inf"):
+            msg = f"Must be two distances in metres, the finer one first, got {value[0]:g} and {value[1]:g}"
+            raise ValueError(msg)
+        return value
 
 
 def augment(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.survey import Survey
 
+# Pixels enlarged further than this show no sensor's picture.
+MOST_ENLARGED = 2.0
+
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -40,15 +43,28 @@ class Reading:
     high: np.ndarray
 
     def read(
-        self, sample: Sample, window: Window, *, settings: Augmentation | None = None, seed: Sequence[int] = ()
+        self,
+        sample: Sample,
+        window: Window,
+        *,
+        settings: Augmentation | None = None,
+        seed: Sequence[int] = (),
+        gsd_m: float = math.nan,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read one window of a sample, varied if settings are given.
+
+        Args:
+            sample: Image and labels.
+            window: What of them.
+            settings: How much to vary.
+            seed: Integers that fix the variation.
+            gsd_m: Ground sampling distance of the sample in metres, where it is known.
 
         Returns:
             Image, float32, `(height, width, bands)`; truth, uint8, `(height, width, classes)`; weight, float32,
             `(height, width)`, 0 where nothing may be learned.
         """
-        place = window if settings is None else _scaled(window, sample.shape, settings.zoom, seed)
+        place = window if settings is None else _scaled(window, sample.shape, settings, gsd_m=gsd_m, seed=seed)
         pixels = keep_open(sample.image, self.bands).read(place)
         truth = sample.labels.read(place)
         image = pixels.filled(self.fill)
@@ -64,20 +80,25 @@ class Reading:
             random=np.random.default_rng(list(seed)),
             valid=pixels.valid,
             fill=np.asarray(self.fill, np.float32),
-            size=(window.height, window.width) if settings.zoom else None,
+            size=(window.height, window.width) if settings.zoom or settings.gsd_m else None,
             eight_bit=pixels.values.dtype == np.uint8,
         )
 
 
-def _scaled(window: Window, shape: tuple[int, int], zoom: float, seed: Sequence[int]) -> Window:
+def _scaled(
+    window: Window, shape: tuple[int, int], settings: Augmentation, *, gsd_m: float, seed: Sequence[int]
+) -> Window:
     """What is read in order to be scaled to a window's size: less of it, or more of the ground around it.
 
     More ground stays within the image where that is large enough, so that it needn't be filled up.
     """
-    if not zoom:
-        return window
     random = np.random.default_rng([*seed, 1])
-    factor, places = (1 + zoom) ** random.uniform(-1, 1), random.random(2)
+    factor, places = (1 + settings.zoom) ** random.uniform(-1, 1), random.random(2)
+    if settings.gsd_m and math.isfinite(gsd_m):
+        finest, coarsest = settings.gsd_m
+        factor *= min(gsd_m / (finest * (coarsest / finest) ** random.random()), MOST_ENLARGED)
+    if factor == 1:
+        return window
     starts, sides = [], []
     for begin, old, length, share in zip(
         (window.row, window.column), (window.height, window.width), shape, places, strict=True
@@ -127,7 +148,12 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras shi
         self.reading, self.settings, self.samples = reading, settings, survey.samples
         self.batch, self.seeds, self.edges = batch, (seed, epoch), edges
         whole = math.ceil(count / batch) * batch
+        self.gsds_m = survey.gsds_m
         settled: dict[str, Any] = {"size": size, "count": whole, "seed": self.seeds}
+        if settings.gsd_m:
+            # Drawn at any distance, ground counts and not how finely it was seen.
+            known = np.where(np.isfinite(self.gsds_m), self.gsds_m, math.sqrt(math.prod(settings.gsd_m)))
+            settled["weights"] = known**2
         if sampling == "random":
             self.draws = list(draw(survey.shapes, **settled))
         else:
@@ -154,7 +180,8 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras shi
 
     def _vary(self, place: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         index, window = self.draws[place]
-        return self.reading.read(self.samples[index], window, settings=self.settings, seed=seed)
+        gsd_m = float(self.gsds_m[index])
+        return self.reading.read(self.samples[index], window, settings=self.settings, seed=seed, gsd_m=gsd_m)
 
     def _compose(self, window: tuple[np.ndarray, np.ndarray, np.ndarray], place: int) -> Any:
         """Put parts of other windows of the epoch into one, as often as the settings ask."""

@@ -134,7 +134,9 @@ class Recipe(Settings):
         default=None,
         description="Compile the step with XLA; by default where that is faster, see training.worth_compiling.",
     )
-    mixed_precision: bool = Field(default=False, description="Compute in 16 bits where it is safe; for GPUs.")
+    mixed_precision: bool = Field(
+        default=False, description="Compute in 16 bits where it is safe; for GPUs and for CPUs with AMX."
+    )
 
     @field_validator("validation", mode="before")
     @classmethod

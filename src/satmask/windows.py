@@ -159,7 +159,12 @@ def _axis(length: int, size: int, margin: int, stride: int) -> tuple[int, list[t
 
 
 def draw(
-    shapes: Sequence[tuple[int, int]], *, size: int, count: int, seed: Sequence[int]
+    shapes: Sequence[tuple[int, int]],
+    *,
+    size: int,
+    count: int,
+    seed: Sequence[int],
+    weights: np.ndarray | None = None,
 ) -> Iterator[tuple[int, Window]]:
     """Draw training windows at random, every image as often as its area asks.
 
@@ -171,12 +176,14 @@ def draw(
         size: Side of a window, in pixels.
         count: Windows to draw.
         seed: Integers that fix the draw: the same seed gives the same windows.
+        weights: What a pixel of each image counts, `(images,)`; by default all count alike.
 
     Yields:
         Image index and window.
     """
     random = np.random.default_rng(list(seed))
     areas = np.asarray([height * width for height, width in shapes], dtype=np.float64)
+    areas *= 1 if weights is None else weights
     order = random.permutation(len(shapes))
     ends = np.cumsum(areas[order])
     points = (np.arange(count) + random.random()) * (ends[-1] / count)
@@ -206,9 +213,19 @@ class ClassBlocks:
     column: np.ndarray
     pixels: np.ndarray
 
+    def weighted(self, weights: np.ndarray | None) -> np.ndarray:
+        """The pixels times what a pixel of their image counts, `(entries, classes)`."""
+        return self.pixels if weights is None else self.pixels * weights[self.image][:, None]
+
 
 def draw_balanced(
-    blocks: ClassBlocks, shapes: Sequence[tuple[int, int]], *, size: int, count: int, seed: Sequence[int]
+    blocks: ClassBlocks,
+    shapes: Sequence[tuple[int, int]],
+    *,
+    size: int,
+    count: int,
+    seed: Sequence[int],
+    weights: np.ndarray | None = None,
 ) -> Iterator[tuple[int, Window]]:
     """Draw training windows so that every class is met equally often.
 
@@ -221,6 +238,7 @@ def draw_balanced(
         size: Side of a window, in pixels.
         count: Windows to draw.
         seed: Integers that fix the draw.
+        weights: What a pixel of each image counts, `(images,)`; by default all count alike.
 
     Yields:
         Image index and window.
@@ -228,22 +246,22 @@ def draw_balanced(
     random = np.random.default_rng(list(seed))
     present = np.flatnonzero(blocks.pixels.sum(axis=0))
     if not len(present):
-        yield from draw(shapes, size=size, count=count, seed=seed)
+        yield from draw(shapes, size=size, count=count, seed=seed, weights=weights)
         return
-    ends = np.cumsum(blocks.pixels, axis=0)
+    ends = np.cumsum(blocks.weighted(weights), axis=0)
     for channel in random.permutation(np.resize(random.permutation(present), count)):
-        entry = int(np.searchsorted(ends[:, channel], random.integers(ends[-1, channel]), side="right"))
-        index = int(blocks.image[entry])
-        block = (int(blocks.row[entry]), int(blocks.column[entry]))
-        row, column = (
-            _around(at * blocks.side, min((at + 1) * blocks.side, side), side, size, random.random())
-            for at, side in zip(block, shapes[index], strict=True)
-        )
-        yield index, Window(row, column, size, size)
+        entry = _pick(ends[:, channel], random.random())
+        yield _window_at(blocks, entry, shapes, size=size, random=random)
 
 
 def draw_mixed(
-    blocks: ClassBlocks, shapes: Sequence[tuple[int, int]], *, size: int, count: int, seed: Sequence[int]
+    blocks: ClassBlocks,
+    shapes: Sequence[tuple[int, int]],
+    *,
+    size: int,
+    count: int,
+    seed: Sequence[int],
+    weights: np.ndarray | None = None,
 ) -> Iterator[tuple[int, Window]]:
     """Draw half of the training windows as `draw` does, the other half where classes and the rest meet.
 
@@ -256,6 +274,7 @@ def draw_mixed(
         size: Side of a window, in pixels.
         count: Windows to draw.
         seed: Integers that fix the draw.
+        weights: What a pixel of each image counts, `(images,)`; by default all count alike.
 
     Yields:
         Image index and window.
@@ -266,19 +285,30 @@ def draw_mixed(
     areas = (np.minimum(tops + blocks.side, sides[:, 0]) - tops) * (
         np.minimum(lefts + blocks.side, sides[:, 1]) - lefts
     )
-    shares = blocks.pixels / np.maximum(areas, 1)[:, None]
-    ends = np.cumsum((shares * (1 - shares)).sum(axis=1))
+    mixture = (blocks.pixels * (1 - blocks.pixels / np.maximum(areas, 1)[:, None])).sum(axis=1)
+    ends = np.cumsum(mixture * (1 if weights is None else weights[blocks.image]))
     wanted = 0 if not len(ends) or ends[-1] <= 0 else count // 2
-    drawn = list(draw(shapes, size=size, count=count - wanted, seed=seed))
-    for point in random.random(wanted) * (ends[-1] if wanted else 0):
-        entry = min(int(np.searchsorted(ends, point, side="right")), len(ends) - 1)
-        index = int(blocks.image[entry])
-        row, column = (
-            _around(int(at) * blocks.side, min((int(at) + 1) * blocks.side, side), side, size, random.random())
-            for at, side in zip((blocks.row[entry], blocks.column[entry]), shapes[index], strict=True)
-        )
-        drawn.append((index, Window(row, column, size, size)))
+    drawn = list(draw(shapes, size=size, count=count - wanted, seed=seed, weights=weights))
+    shares = random.random(wanted)
+    drawn += [_window_at(blocks, _pick(ends, share), shapes, size=size, random=random) for share in shares]
     yield from (drawn[place] for place in random.permutation(len(drawn)))
+
+
+def _pick(ends: np.ndarray, share: float) -> int:
+    """The entry at a share of a running sum; entries that add nothing to it are never picked."""
+    return min(int(np.searchsorted(ends, share * ends[-1], side="right")), len(ends) - 1)
+
+
+def _window_at(
+    blocks: ClassBlocks, entry: int, shapes: Sequence[tuple[int, int]], *, size: int, random: np.random.Generator
+) -> tuple[int, Window]:
+    """Image and window of a size that holds a block at a random place, or lies in it where it is the smaller one."""
+    index = int(blocks.image[entry])
+    row, column = (
+        _around(int(at) * blocks.side, min((int(at) + 1) * blocks.side, side), side, size, random.random())
+        for at, side in zip((blocks.row[entry], blocks.column[entry]), shapes[index], strict=True)
+    )
+    return index, Window(row, column, size, size)
 
 
 def _around(begin: int, end: int, side: int, size: int, share: float) -> int:

@@ -21,8 +21,17 @@ from satmask.run import Run, best_epoch, plateau_rate
 from satmask.training.averaging import Average, wearing
 from satmask.training.carrying import freeze, take_over
 from satmask.training.describing import band_infos, public_options, reading_of, scaling
+from satmask.training.fusing import fuse_normalisation
 from satmask.training.starting import Beginning, begin, find_start
-from satmask.training.stepping import Watch, learning_rate, quick_momentum, reseed, set_momentum, worth_compiling
+from satmask.training.stepping import (
+    Watch,
+    learning_rate,
+    quick_momentum,
+    reseed,
+    set_momentum,
+    short_floats,
+    worth_compiling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +100,7 @@ class Job:
         if recipe.network.name == "dilated":
             options.setdefault("window", recipe.window)
         before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy("mixed_float16" if mixed else "float32")
+        keras.config.set_dtype_policy(short_floats() if mixed else "float32")
         try:
             network = build(recipe.network.name, bands=len(self.seen.bands), classes=len(legend), **options)
         finally:
@@ -141,6 +150,9 @@ class Job:
         steps = self.count // recipe.batch * recipe.epochs
         momentum = quick_momentum(self.count // recipe.batch) if recipe.momentum is None else recipe.momentum
         set_momentum(network, momentum)
+        compiled = worth_compiling(network) if recipe.compile is None else recipe.compile
+        if not compiled:
+            fuse_normalisation(network)
         loss = make_loss(
             recipe.loss.name,
             activation=legend.activation,
@@ -155,7 +167,7 @@ class Job:
             weighted_metrics=[
                 SegmentationIoU(classes=len(legend), activation=legend.activation, interior=recipe.loss.interior)
             ],
-            jit_compile=worth_compiling(network) if recipe.compile is None else recipe.compile,
+            jit_compile=compiled,
         )
 
     def fit(self) -> None:
