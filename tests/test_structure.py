@@ -16,7 +16,7 @@ SOURCE = Path(satmask.__file__).parent
 ORDER = """
 errors progress processes shipping
 fetching+catalogue fingerprints morphology paths addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures pictures report timing
-refinements
+refinements merges shapes
 alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring
 cleaning regularisation strips
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
-from satmask.decisions import Decision, Merge
+from satmask.decisions import Decision
 from satmask.engines import Engine, EngineName, open_engine
 from satmask.errors import DataError, ModelError, SettingError
 from satmask.legend import Legend
+from satmask.merges import Merge
 from satmask.model_file import BandInfo, ModelInfo
 from satmask.paths import inner_path
 

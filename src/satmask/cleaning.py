@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 import shapely
 
-from satmask.decisions import choose_objects
 from satmask.errors import SettingError
 from satmask.legend import Legend
 from satmask.morphology import closed, filled, opened
+from satmask.shapes import choose_objects
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,13 @@ from pydantic import (
 )
 
 import satmask
-from satmask.decisions import Decision, Merge, Shape
+from satmask.decisions import Decision
 from satmask.errors import ModelError
 from satmask.legend import Legend
+from satmask.merges import Merge
 from satmask.refinements import Refinement
 from satmask.scaling import Scaling
+from satmask.shapes import Shape
 
 if TYPE_CHECKING:
     import onnx

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from satmask.decisions import Decision, Merge, Shape, looks_right, merge
+from satmask.decisions import Decision
 from satmask.legend import Legend
+from satmask.merges import Merge, merge
 from satmask.refinements import Refinement, reach, widen
+from satmask.shapes import Shape, looks_right
 from satmask.vectorise.linking import connect
 from satmask.windows import Window
 

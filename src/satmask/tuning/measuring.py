@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from satmask.decisions import Shape, choose_objects
 from satmask.labels import PolygonLabels, draw
 from satmask.prediction import decide
 from satmask.refinements import refine
 from satmask.separation import separate
+from satmask.shapes import Shape, choose_objects
 from satmask.tuning.settings import Choices, Setting
 from satmask.tuning.tallies import ObjectTally, PixelTally
 from satmask.windows import Window
