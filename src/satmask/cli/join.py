@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from satmask.cli.options import Json, LegendFile, Quiet
+from satmask.cli.options import Json, LegendFile, Quiet, SkipInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ def join(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
     *,
     legend: LegendFile = None,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out broken tiles and labels.")] = False,
+    skip_invalid: SkipInvalid = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
