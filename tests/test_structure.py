@@ -18,7 +18,7 @@ errors progress processes shipping
 fetching+catalogue fingerprints morphology paths addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures pictures report timing
 refinements merges shapes
 alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring
-cleaning regularisation strips
+cleaning regularisation strips model_info
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps
 losses metrics models
 imagery checksums raster_bands soundness

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from satmask.inspection import inspect as inspect
     from satmask.legend import Legend as Legend
     from satmask.legend import LegendClass as LegendClass
-    from satmask.model_file import ModelInfo as ModelInfo
     from satmask.model_file import read_info as read_info
+    from satmask.model_info import ModelInfo as ModelInfo
     from satmask.polygons import find_polygons as find_polygons
     from satmask.polygons import write_polygons as write_polygons
     from satmask.prediction import predict_array as predict_array
@@ -63,7 +63,8 @@ _PUBLIC = {
     "satmask.grid": ("Grid",),
     "satmask.inspection": ("Inspection", "inspect"),
     "satmask.legend": ("Legend", "LegendClass"),
-    "satmask.model_file": ("ModelInfo", "read_info"),
+    "satmask.model_file": ("read_info",),
+    "satmask.model_info": ("ModelInfo",),
     "satmask.polygons": ("find_polygons", "write_polygons"),
     "satmask.prediction": ("predict_array", "predict_scene"),
     "satmask.recipe": ("Recipe",),

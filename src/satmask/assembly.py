@@ -26,7 +26,7 @@ from satmask.engines import Engine, EngineName, open_engine
 from satmask.errors import DataError, ModelError, SettingError
 from satmask.legend import Legend
 from satmask.merges import Merge
-from satmask.model_file import BandInfo, ModelInfo
+from satmask.model_info import BandInfo, ModelInfo
 from satmask.paths import inner_path
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from satmask.tuning import assign
 if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
     from satmask.scoring.thresholds import ThresholdCounts
 
 # Less than this share of the log-loss isn't worth a change.

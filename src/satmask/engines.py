@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from satmask.errors import InstallError, ModelError, SettingError
-from satmask.model_file import INPUT, OUTPUT, ModelInfo, check
+from satmask.model_file import INPUT, OUTPUT, check
+from satmask.model_info import ModelInfo
 
 EngineName = Literal["auto", "onnxruntime", "openvino", "keras"]
 ENGINES = ("auto", "onnxruntime", "openvino", "keras")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from satmask.addresses import Remote
     from satmask.imagery import Imagery
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
     from satmask.stack import Stack
 
 EXACT_INTEGERS = 2**24

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
 
 # The version of the STAC extension whose fields `stac_item` writes.
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"

@@ -47,7 +47,7 @@ from satmask.decisions import Decision
 from satmask.engines import Engine, available_cores
 from satmask.errors import ModelError
 from satmask.legend import Legend
-from satmask.model_file import BandInfo, ModelInfo
+from satmask.model_info import BandInfo, ModelInfo
 
 # Any would do: it keeps the choice of a window's size, and windows themselves, from being minute.
 _STRIDE = 32

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from satmask.datasets.dataset import Dataset
     from satmask.legend import Legend
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
     from satmask.object_page import ShownObject
     from satmask.pictures import Example
     from satmask.report import Value

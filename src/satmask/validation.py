@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
     from satmask.grid import Grid
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
     from satmask.scene import Imagery
     from satmask.survey import Survey
 

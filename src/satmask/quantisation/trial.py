@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
     from satmask.survey import Survey
 
 Weights = Literal["int8", "float16"]

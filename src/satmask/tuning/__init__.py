@@ -29,7 +29,7 @@ from satmask.tuning.tallies import ObjectTally, Tally, total
 if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
 
 __all__ = ["METRICS", "Cache", "Choice", "Metric", "Tuning", "assign", "choose", "digest_model", "in_metric", "tune"]
 

@@ -18,7 +18,7 @@ from satmask.stack import Stack
 if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
 
 # What a model file says beside what decides on its probabilities.
 _SAYS_NOTHING = {

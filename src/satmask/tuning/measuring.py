@@ -20,7 +20,7 @@ from satmask.windows import Window
 
 if TYPE_CHECKING:
     from satmask.legend import Legend
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
 
 FOUND = 0.5
 ROUNDING = 1e-9

@@ -10,7 +10,7 @@ import numpy as np
 from satmask.refinements import Refinement
 
 if TYPE_CHECKING:
-    from satmask.model_file import ModelInfo
+    from satmask.model_info import ModelInfo
 
 THRESHOLDS = (0.01, 0.02, *(round(0.05 * step, 2) for step in range(1, 20)), 0.98, 0.99)
 # In pixels; on the ground, times the side or the area of a pixel of the training images.
