@@ -15,8 +15,8 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress processes shipping
-fetching+catalogue fingerprints morphology paths addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures pictures report timing
-refinements merges shapes
+fetching+catalogue fingerprints morphology paths addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures stretching report timing
+pictures refinements merges shapes
 alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring
 cleaning regularisation strips model_info
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps

@@ -16,9 +16,9 @@ from satmask.cleaning import Cleaning
 from satmask.features import Shaping, find_features
 from satmask.figures import blank, save, show
 from satmask.grid import Grid
-from satmask.pictures import stretch
 from satmask.polygons import place
 from satmask.rasters import read_legend_tags
+from satmask.stretching import stretch
 
 COLOUR = "#FFE100"
 SHAPING = Shaping(Cleaning(0.3, 0, 2, 4), separate_depth=0.5, simplify_m=0.3, square=True)

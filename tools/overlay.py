@@ -14,9 +14,9 @@ import shapely
 from satmask import Legend, Scene, Window
 from satmask.figures import save
 from satmask.maps import polygons_over
-from satmask.pictures import stretch
 from satmask.polygons import read_polygons
 from satmask.sheets import comparison
+from satmask.stretching import stretch
 
 LEGEND = Legend.of({1: "building"})
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from satmask.errors import SettingError
 from satmask.figures import CHECKERED, INK, SHEET, SMALL, TINY, at_most, blank, percent, plain, show, wrapped
-from satmask.pictures import stretch
+from satmask.stretching import stretch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

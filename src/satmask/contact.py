@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from satmask.errors import SettingError
 from satmask.figures import CHECKERED, HATCHED, INK, SHEET, TINY, at_most, blank, plain, show
-from satmask.pictures import display, enlargement, hatch, known_pixels, overlay, repeat, smooth, stretch, value_range
+from satmask.pictures import enlargement, hatch, overlay, repeat, smooth
+from satmask.stretching import display, known_pixels, stretch, value_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,9 +18,8 @@ from satmask.pictures import (
     panels,
     repeat,
     smooth,
-    stretch,
-    value_range,
 )
+from satmask.stretching import stretch, value_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

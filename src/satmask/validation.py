@@ -18,13 +18,14 @@ import numpy as np
 from satmask.fitting import open_for
 from satmask.labels import PolygonLabels, draw
 from satmask.masks import encode_coco
-from satmask.pictures import Example, display, stretch
+from satmask.pictures import Example
 from satmask.prediction import LARGEST, decide, walk
 from satmask.sample_objects import Digest, SampleMasks
 from satmask.scoring.coco import CocoScore, score_coco
 from satmask.scoring.object_list import placed
 from satmask.scoring.pixels import Confusion, confusion
 from satmask.scoring.thresholds import ThresholdCounts, count_thresholds
+from satmask.stretching import display, stretch
 from satmask.submission import BUILDING, PredictedTile, crowdai_results
 from satmask.windows import Window
 

@@ -288,7 +288,7 @@ def _spread(path: Path, scene: Scene, legend: Legend | None) -> tuple[np.ndarray
 def _shown(scene: Scene) -> np.ndarray:
     """The scene as 8-bit RGB."""
     from satmask import Window
-    from satmask.pictures import display, stretch, value_range
+    from satmask.stretching import display, stretch, value_range
 
     pixels = scene.read(Window(0, 0, *scene.shape))
     bands, limits = display(scene.dtype, *value_range([pixels.values], valid=[pixels.valid]))
