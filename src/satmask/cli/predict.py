@@ -14,6 +14,7 @@ from satmask.errors import SatmaskError, SettingError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from satmask.datasets.dataset import Problem
     from satmask.engines import Engine
     from satmask.fitting import Reading
     from satmask.prediction.planning import Plan
@@ -93,40 +94,21 @@ def predict(
     Writes SCENE.classes.tif, SCENE.probabilities.tif and SCENE.gpkg into --out. A scene that can't be predicted is
     reported, and the rest goes on; the exit code is then 1. Stopped or killed, the same command goes on.
     """
-    from satmask import open_engine
     from satmask.buckets import as_folder
     from satmask.cli import options
-    from satmask.cli.output import calm_tensorflow, complain, complain_about, say_json
-    from satmask.cli.predict_table import print_summary
-    from satmask.datasets.dataset import Problem
     from satmask.decisions import read_decision
     from satmask.permissions import allow
-    from satmask.prediction import check_thresholds
-    from satmask.scene_lists import choose_scenes, find_scenes, refuse_overwriting
-    from satmask.symmetry import ways
+    from satmask.scene_lists import refuse_overwriting
 
     granted = {"remote": allow_remote, "outside": allow_outside, "huge": allow_huge}
     allow(*(what for what, given in granted.items() if given))  # type: ignore[arg-type]  # its own words
-    problems: list[Problem] = []
-    listed = find_scenes(
-        scenes,
-        labelled=labelled,
-        registration=registration,
-        assets=asset.split(",") if asset else (),
-        problems=problems,
-    )
-    paths = choose_scenes(listed, only)
+    assets = asset.split(",") if asset else ()
+    paths, problems = _find(scenes, only, labelled=labelled, registration=registration, assets=assets)
     limits = options.numbers(threshold, "--threshold")
     threads = threads_each(workers, threads)
-    with calm_tensorflow():
-        network = open_engine(find_model(model), engine=engine, threads=threads)  # type: ignore[arg-type]  # it checks
-    check_thresholds(limits, network.info)
-    if (times := len(ways(symmetries))) > 1:  # type: ignore[arg-type]  # it checks
-        complain(f"note: --symmetries {symmetries} runs the network {times} times.")
+    network = _open(model, engine, threads, limits=limits, symmetries=symmetries)
     refuse_overwriting(paths, as_folder(out))
-    complain_about([problem.what for problem in problems if problem.severity == "warning"])
-    unusable = [{"scene": one.where, "reason": one.what} for one in problems if one.severity == "error"]
-    complain_about([one["reason"] for one in unusable], what="error")
+    unusable = _tell_problems(problems)
     settings = {
         **options.reading(bands=bands, scaled=scaled, gsd=resample_to_gsd, stretch=stretch).settings,
         "size": window,
@@ -141,14 +123,54 @@ def predict(
     if dry_run:
         _plan_all(network, paths, settings, memory, as_json=as_json)
         return
-    settings |= _fit(network, paths, settings, memory, share=1 + (workers or 0)) | {
-        "restart": restart,
-        "tell": lambda text: complain(f"note: {text}"),
-    }
+    settings |= _fit(network, paths, settings, memory, share=1 + (workers or 0)) | {"restart": restart, "tell": _note}
     lanes = settings.get("at_once", threads)
     with _terminable(), _predictor(network, workers=workers, threads=lanes, scheduler=scheduler) as run:
         done, failed = _predict_all(run, network, paths, out, settings, quiet=quiet, as_json=as_json)
-    failed = [*unusable, *failed]
+    _conclude(done, [*unusable, *failed], quiet=quiet, as_json=as_json)
+
+
+def _find(scenes: list[str], only: list[str] | None, **choice: Any) -> tuple[list[SceneSource], list[Problem]]:
+    """The scenes that the command line names, and what is wrong with what it names."""
+    from satmask.scene_lists import choose_scenes, find_scenes
+
+    problems: list[Problem] = []
+    listed = find_scenes(scenes, **choice, problems=problems)
+    return choose_scenes(listed, only), problems
+
+
+def _open(
+    model: Path, engine: str, threads: int | None, *, limits: tuple[float, ...] | None, symmetries: str
+) -> Engine:
+    """The network in its engine; what is asked of it must fit it, and what costs time is told."""
+    from satmask import open_engine
+    from satmask.cli.output import calm_tensorflow
+    from satmask.prediction import check_thresholds
+    from satmask.symmetry import ways
+
+    with calm_tensorflow():
+        network = open_engine(find_model(model), engine=engine, threads=threads)  # type: ignore[arg-type]  # it checks
+    check_thresholds(limits, network.info)
+    if (times := len(ways(symmetries))) > 1:  # type: ignore[arg-type]  # it checks
+        _note(f"--symmetries {symmetries} runs the network {times} times.")
+    return network
+
+
+def _tell_problems(problems: Sequence[Problem]) -> list[dict[str, str]]:
+    """Say what is wrong with the scenes; those that can't be used come back, as failed."""
+    from satmask.cli.output import complain_about
+
+    complain_about([problem.what for problem in problems if problem.severity == "warning"])
+    unusable = [{"scene": one.where, "reason": one.what} for one in problems if one.severity == "error"]
+    complain_about([one["reason"] for one in unusable], what="error")
+    return unusable
+
+
+def _conclude(done: list[dict[str, Any]], failed: list[dict[str, Any]], *, quiet: bool, as_json: bool) -> None:
+    """Sum up; the exit code is 1 if a scene failed."""
+    from satmask.cli.output import complain, say_json
+    from satmask.cli.predict_table import print_summary
+
     if as_json:
         say_json({"scenes": done, "failed": failed})
     if not quiet:
@@ -156,6 +178,12 @@ def predict(
     if failed:
         complain(f"error: {len(done)} of {len(done) + len(failed)} scenes predicted; {len(failed)} failed.")
         raise typer.Exit(1)
+
+
+def _note(text: str) -> None:
+    from satmask.cli.output import complain
+
+    complain(f"note: {text}")
 
 
 def threads_each(workers: int | None, threads: int | None) -> int | None:
@@ -190,7 +218,6 @@ def _fit(
     network: Engine, paths: Sequence[SceneSource], settings: dict[str, Any], memory: str | None, *, share: int
 ) -> dict[str, int]:
     """Windows that fit a process' share of the memory, measured on the first scene that can be opened."""
-    from satmask.cli.output import complain
     from satmask.prediction.planning import find_room, parse_bytes
     from satmask.prediction.walking import Seeing
 
@@ -204,9 +231,7 @@ def _fit(
             raise
         except (SatmaskError, OSError):
             continue  # it is reported in its turn
-        complain(
-            f"note: windows of {room.largest} pixels, {room.at_once} at a time, take {room.memory_bytes / 1e6:,.0f} MB."
-        )
+        _note(f"windows of {room.largest} pixels, {room.at_once} at a time, take {room.memory_bytes / 1e6:,.0f} MB.")
         return {"largest": room.largest, "at_once": room.at_once}
     return {}
 

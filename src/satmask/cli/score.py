@@ -10,7 +10,7 @@ import typer
 from satmask.cli.options import File, Json, LegendFile
 
 if TYPE_CHECKING:
-    from satmask.cli.score_details import Details
+    from satmask.cli.score_details import Asked, Details
     from satmask.legend import Legend
     from satmask.scoring.coco import CocoScore
     from satmask.scoring.comparisons import Comparison
@@ -68,10 +68,8 @@ def score(
     Prints IoU, precision, recall and F1 of each class; for data in crowdAI's layout AP and AR at IoU 0.5, too. A table of
     polygons (CSV) is scored as the DSTL challenge does.
     """
-    from satmask import read_legend, score_coco
     from satmask.cli import options
-    from satmask.cli.output import complain_about
-    from satmask.cli.score_details import asked_for, find_details
+    from satmask.cli.score_details import asked_for
     from satmask.cli.score_tables import score_tables
 
     asked = asked_for(boundary=boundary, objects=objects, intervals=intervals, by=by, polygons=polygons, errors=errors)
@@ -79,20 +77,44 @@ def score(
         asked.refuse("a table of polygons (CSV)")
         if not score_tables(prediction, truth, legend=legend, grid=grid, by=by, as_json=as_json):
             raise typer.Exit(1)
-        return
-    if prediction.suffix == ".json":
+    elif prediction.suffix == ".json":
         asked.refuse_rasters("a result file")
-        file = _annotation_file(truth)
-        found = score_coco(prediction, file)
-        details = find_details(asked, None, {}, (prediction, file))
-        _report(None, found, _groups(by, None, (prediction, file)), details, as_json=as_json)
-        return
+        _score_results(prediction, truth, asked, as_json=as_json)
+    else:
+        _score_rasters(prediction, truth, asked, legend=legend, mapping=options.mapping(pairs), as_json=as_json)
+
+
+def _score_results(prediction: Path, truth: Path, asked: Asked, *, as_json: bool) -> None:
+    """Score a result file in crowdAI's layout, and say how it did."""
+    from satmask import score_coco
+    from satmask.cli.score_details import find_details
+
+    file = _annotation_file(truth)
+    found = score_coco(prediction, file)
+    details = find_details(asked, None, {}, (prediction, file))
+    _report(None, found, _groups(asked.by, None, (prediction, file)), details, as_json=as_json)
+
+
+def _score_rasters(
+    prediction: Path,
+    truth: Path,
+    asked: Asked,
+    *,
+    legend: Path | None,
+    mapping: dict[int, int],
+    as_json: bool,
+) -> None:
+    """Score class rasters, and their objects where the truth asks for it, and say how they did."""
+    from satmask import read_legend, score_coco
+    from satmask.cli.output import complain_about
+    from satmask.cli.score_details import find_details
+
     known = read_legend(legend) if legend else None
-    result, comparisons = score_pixels(prediction, truth, known, options.mapping(pairs))
+    result, comparisons = score_pixels(prediction, truth, known, mapping)
     tiles = objects_of(prediction, truth)
     score = score_coco(*tiles) if tiles else None
     details = find_details(asked, result, comparisons, tiles)
-    _report(result, score, _groups(by, result, tiles), details, as_json=as_json)
+    _report(result, score, _groups(asked.by, result, tiles), details, as_json=as_json)
     if result.failed:
         complain_about([f"{name}: {reason}" for name, reason in result.failed.items()], what="error")
         raise typer.Exit(1)
