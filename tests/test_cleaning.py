@@ -3,9 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-import shapely
 
-from satmask.cleaning import Cleaning, clean, clean_classes, drop_small, fill_holes
+from satmask.cleaning import Cleaning, clean, clean_classes
 from satmask.errors import SettingError
 from satmask.legend import Legend
 
@@ -100,15 +99,6 @@ def test_a_growing_class_takes_from_earlier_classes_alone():
     classes[8, 9], classes[11, 9], classes[8, 12], classes[9, 12] = 1, 3, 0, 255
     found = clean_classes(classes, legend, {2: Cleaning(min_hole_m2=9)}, gsd_m=1)
     assert [found[8, 9], found[11, 9], found[8, 12], found[9, 12]] == [2, 3, 2, 255]
-
-
-def test_polygons_are_cleaned_exactly():
-    court = shapely.box(0, 0, 9, 9).difference(shapely.box(1, 1, 3, 3)).difference(shapely.box(5, 5, 8, 8))
-    filled = fill_holes(np.array([court, shapely.box(0, 0, 1, 1)]), min_hole_area=5)
-    assert filled[0].area == 81 - 9
-    assert len(filled[0].interiors) == 1
-    kept = drop_small(np.array([court, shapely.Polygon()]), np.array([4.0, 9.0]), min_area_m2=4)
-    assert kept.tolist() == [True, False]
 
 
 def test_settings_are_checked():

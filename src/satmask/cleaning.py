@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
-import shapely
 
 from satmask.errors import SettingError
 from satmask.legend import Legend
@@ -136,44 +135,6 @@ def compose(classes: np.ndarray, kept: np.ndarray, legend: Legend) -> np.ndarray
         earlier |= mask
     result[lost] = 0
     return _nearest(result, lost & (result == 0)) if legend.exclusive else result
-
-
-def drop_small(polygons: np.ndarray, areas_m2: np.ndarray, *, min_area_m2: float) -> np.ndarray:
-    """Tell which polygons are large enough; exact, where masks are counted in whole pixels.
-
-    Args:
-        polygons: shapely polygons.
-        areas_m2: Area of each on the ground, float64.
-        min_area_m2: The smallest that stays.
-
-    Returns:
-        bool, `(polygons,)`; empty polygons never stay.
-    """
-    return np.asarray((areas_m2 >= min_area_m2) & ~shapely.is_empty(polygons))
-
-
-def fill_holes(polygons: np.ndarray, *, min_hole_area: float) -> np.ndarray:
-    """Fill the small holes of polygons.
-
-    Args:
-        polygons: shapely polygons.
-        min_hole_area: Holes from this area on stay, in square units of the coordinates.
-
-    Returns:
-        Polygons, `(polygons,)`; those without such holes are the same objects.
-
-    Example:
-        >>> ring = shapely.box(0, 0, 9, 9).difference(shapely.box(1, 1, 3, 3))
-        >>> fill_holes(np.array([ring]), min_hole_area=5)[0].area, fill_holes(np.array([ring]), min_hole_area=4)[0].area
-        (81.0, 77.0)
-    """
-    filled = polygons.copy()
-    for index in np.flatnonzero(shapely.get_num_interior_rings(polygons) > 0):
-        rings = shapely.get_rings(polygons[index])[1:]
-        large = shapely.area(shapely.polygons(rings)) >= min_hole_area
-        if not large.all():
-            filled[index] = shapely.Polygon(polygons[index].exterior, rings[large])
-    return filled
 
 
 def _nearest(classes: np.ndarray, lost: np.ndarray) -> np.ndarray:

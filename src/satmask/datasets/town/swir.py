@@ -14,10 +14,7 @@ import numpy as np
 
 from satmask.datasets.town.materials import MATERIALS
 
-SWIR_BANDS = ("SWIR1", "SWIR2", "SWIR3", "SWIR4", "SWIR5", "SWIR6", "SWIR7", "SWIR8")
-"""Nominal middles: 1210, 1570, 1660, 1730, 2165, 2205, 2260, 2330 nm."""
-
-# Reflectance in percent, in the order of SWIR_BANDS.
+# Reflectance in percent in SWIR1 to SWIR8, whose nominal middles are 1210, 1570, 1660, 1730, 2165, 2205, 2260 and 2330 nm.
 _TABLE: dict[str, tuple[float, ...]] = {
     "meadow": (33, 24, 25.5, 23, 14, 13.5, 13.5, 11),
     "grass": (37, 22, 24.5, 21.5, 11, 10.5, 11, 8.5),
