@@ -163,7 +163,7 @@ def plan_scene(
         megapixels=pixels / 1e6,
         network_seconds=-(-len(tiling) // at_once) * seconds,
         memory_bytes=print_.memory(tiling.side[0] * tiling.side[1], _waiting(tiling, classes), at_once),
-        work_bytes=round(draft + stored + kept * 4 / 3),
+        work_bytes=round(draft * 4 / 3 + stored + kept * 4 / 3),  # a third for overviews
         output_bytes=round(kept * 4 / 3),
         blended=tiling.blended,
     )

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 # What GDAL keeps of rasters being read and written; it would take a twentieth of the machine's memory.
 CACHE_BYTES = 64 << 20
+# Engines of scenes with more windows than this rest before outputs are made: memory that windows took is given back. To take
+# it again for the next scene costs as much as some percent of one window a worker, which would be felt in smaller ones.
+RESTING = 64
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def _make(
     with bounded, Drafts(drafts, stem, work.scene, decision, **wanted) as made:
         for piece in pieces:
             made.take(piece)
-        if len(work.tiling) > 1:
+        if len(work.tiling) > RESTING:
             work.engine.rest()  # outputs take memory of their own
         return made.finish()
 
