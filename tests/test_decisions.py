@@ -185,3 +185,14 @@ def test_polygons_are_decided_as_the_raster_says(tmp_path, capsys):
         found = json.loads(capsys.readouterr().out)["classes"]
         masks = wanted.masks(said)
         assert found == {name: ndimage.label(masks[..., at])[1] for at, name in enumerate(WATER.names)}
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_each_edge_of_the_image_may_cut_an_object_off(turns):
+    mask = np.zeros((9, 12), bool)
+    mask[3:6, :2] = mask[3:6, 5:7] = True  # six pixels at an edge, and six inside
+    at_the_edge = np.zeros_like(mask)
+    at_the_edge[3:6, :2] = True
+    mask, at_the_edge = np.rot90(mask, turns), np.rot90(at_the_edge, turns)
+    np.testing.assert_array_equal(choose_objects(mask, 0, Shape("river", edge_px=6)), at_the_edge)
+    assert not choose_objects(mask, 0, Shape("river", edge_px=7)).any()

@@ -12,7 +12,16 @@ from pyproj import CRS
 from satmask.cli import main
 from satmask.grid import Grid
 from satmask.legend import Legend
-from satmask.scoring.object_list import INVENTED, RANKINGS, ListedObject, count_kinds, list_objects, locate, worst
+from satmask.scoring.object_list import (
+    INVENTED,
+    RANKINGS,
+    ListedObject,
+    count_kinds,
+    list_objects,
+    locate,
+    placed,
+    worst,
+)
 from satmask.scoring.objects import ERRORS, score_objects
 
 HOUSE, TWO = Legend.of(["house"]), Legend.of({1: "house", 7: "pond"})
@@ -130,3 +139,13 @@ def test_a_result_file_has_no_single_objects(tmp_path, capsys):
     (tmp_path / "result.json").write_text("[]")
     assert main(["score", str(tmp_path / "result.json"), str(tmp_path), "--errors"]) == 2
     assert "--errors" in capsys.readouterr().err
+
+
+def test_bounds_place_only_what_lies_nowhere():
+    bounds = (10.0, 50.0, 12.0, 51.0)
+    nowhere, somewhere = Grid(20, 40), Grid(20, 40, crs=CRS("EPSG:32633"))
+    found = placed(nowhere, bounds)
+    assert found.crs == CRS("OGC:CRS84")
+    assert (found.transform * (0, 0), found.transform * (40, 20)) == ((10.0, 51.0), (12.0, 50.0))
+    assert placed(somewhere, bounds) is somewhere
+    assert placed(nowhere, None) is nowhere
