@@ -146,6 +146,6 @@ def test_bounds_place_only_what_lies_nowhere():
     nowhere, somewhere = Grid(20, 40), Grid(20, 40, crs=CRS("EPSG:32633"))
     found = placed(nowhere, bounds)
     assert found.crs == CRS("OGC:CRS84")
-    assert (found.transform * (0, 0), found.transform * (40, 20)) == ((10.0, 51.0), (12.0, 50.0))
+    assert (found.transform @ (0, 0), found.transform @ (40, 20)) == ((10.0, 51.0), (12.0, 50.0))
     assert placed(somewhere, bounds) is somewhere
     assert placed(nowhere, None) is nowhere
