@@ -152,7 +152,7 @@ def _images(part: Part) -> Iterator[Finding]:
     span = part.survey.gsd_m
     if span and span[1] > COARSER * span[0]:
         what = f"Ground sampling distances in {part.name} reach from {span[0]:.2g} to {span[1]:.2g} m."
-        advice = "Let windows be scaled to one size of pixel by gsd_m in the recipe, or vary scales in training by augment.zoom."
+        advice = f"Let training meet windows of all sizes of pixels: --set 'augment.gsd_m=[{span[0]:.2g}, {span[1]:.2g}]'."
         yield Finding("note", "resolution", what, advice, len(names))
 
 
