@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +20,7 @@ from satmask.scene import Imagery, Scene
 from satmask.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 BLOCK = 512  # side of the blocks in the file, in pixels
 # Drafts have flat blocks: where a wide scene is read strip by strip, no block is read twice.
@@ -85,7 +85,7 @@ class RasterWriter:
 
     What is being written lies beside it under a hidden name, uncompressed, so that windows can come in any order and at
     any place. `finish` turns that into a cloud-optimised GeoTIFF with overviews. Leaving the `with` block without
-    `finish` leaves nothing behind.
+    `finish` leaves nothing behind. Safe to write and read in several threads.
 
     Args:
         path: The GeoTIFF to write.
@@ -99,7 +99,7 @@ class RasterWriter:
     """
 
     def __init__(self, path: Path, scene: Imagery, kind: RasterKind, *, verify: bool = False) -> None:
-        self.path, self.kind = path, kind
+        self.path, self.kind, self._lock = path, kind, threading.Lock()
         self._verify, self._sum, self._shape = verify, 0, scene.shape
         self.draft = path.with_name(f".{path.name}.draft.tif")
         self._whole = path.with_name(f".{path.name}.part.tif")
@@ -108,7 +108,7 @@ class RasterWriter:
         try:
             self._file = rasterio.open(
                 self.draft,
-                "w",
+                "w+",
                 driver="GTiff",
                 height=grid.height,
                 width=grid.width,
@@ -156,27 +156,18 @@ class RasterWriter:
         if self._verify:
             self._sum += _sum_bits(values)
         try:
-            self._file.write(values, window=_place(window))
+            with self._lock:
+                self._file.write(values, window=_place(window))
         except RasterioError as error:
             raise self._failure(error) from error
 
-    @contextlib.contextmanager
-    def reader(self) -> Iterator[Callable[..., np.ndarray]]:
-        """Read back windows of everything written so far, `(height, width, bands)`: all bands, or those numbered from 1."""
-        self._file.close()
-        with contextlib.ExitStack() as stack:
-            try:
-                file = stack.enter_context(rasterio.open(self.draft))
-            except RasterioError as error:
-                raise self._failure(error) from error
-
-            def read(window: Window, bands: Sequence[int] | None = None) -> np.ndarray:
-                try:
-                    return np.moveaxis(file.read(bands, window=_place(window)), 0, -1)
-                except RasterioError as error:
-                    raise self._failure(error) from error
-
-            yield read
+    def read(self, window: Window, bands: Sequence[int] | None = None) -> np.ndarray:
+        """Read back what was written, `(height, width, bands)`: all bands, or those numbered from 1."""
+        try:
+            with self._lock:
+                return np.moveaxis(self._file.read(bands, window=_place(window)), 0, -1)
+        except RasterioError as error:
+            raise self._failure(error) from error
 
     def finish(self) -> Path:
         """Compress, add overviews, and give the file its name."""
@@ -184,7 +175,7 @@ class RasterWriter:
         real = self.kind.dtype.kind == "f"
         packing = {"PREDICTOR": "FLOATING_POINT", "LEVEL": 1} if real else {"PREDICTOR": "STANDARD"}
         try:
-            self._file.close()
+            self._settle()
             self._add_overviews()
             rasterio.shutil.copy(
                 self.draft,
@@ -204,6 +195,12 @@ class RasterWriter:
             raise self._failure(OSError("other pixels than were written"))
         self._whole.replace(self.path)
         return self.path
+
+    def _settle(self) -> None:
+        """Write what waits in memory; the draft can still be read meanwhile."""
+        with self._lock:
+            self._file.close()
+            self._file = rasterio.open(self.draft)
 
     def _add_overviews(self) -> None:
         """Add to the draft the overviews that GDAL would make; it would compress them twice, which takes twice the time."""

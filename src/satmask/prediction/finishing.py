@@ -1,7 +1,8 @@
 """Finishing: what a network said about a scene becomes the files that a GIS opens, piece by piece.
 
 Pieces come in row order, from the network or from a store. No step holds a whole scene in memory: rasters are written to
-drafts on disk, objects are found and polygons traced strip by strip.
+drafts on disk, objects are found and polygons traced strip by strip, while later pieces come where objects needn't be known
+in full.
 """
 
 from __future__ import annotations
@@ -11,18 +12,14 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pyogrio
-from pyogrio.errors import DataSourceError
 
 from satmask import __version__
 from satmask.decisions import merge
-from satmask.errors import SceneError
-from satmask.features import shaping_of, stream_features
 from satmask.masks import flatten
-from satmask.polygon_writer import PolygonWriter, stream_polygons
+from satmask.prediction.outlining import OutlinedDrafts, Outlines
 from satmask.prediction.pieces import decide
 from satmask.rasters import RasterKind, RasterWriter, legend_tags
 from satmask.strips import STRIP_PX, Decided, rules_of
@@ -30,10 +27,8 @@ from satmask.uncertainty import entropy
 from satmask.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    import geopandas
 
     from satmask.decisions import Decision
     from satmask.legend import Legend
@@ -113,7 +108,7 @@ class Drafts:
         probabilities: bool = True,
         polygons: bool = True,
     ) -> None:
-        self._scene, self._decision, self._polygons = scene, decision, folder / f"{stem}.gpkg" if polygons else None
+        self._scene, self._decision, self._polygons = scene, decision, polygons
         self._open = contextlib.ExitStack()
 
         def begin(name: str, kind: RasterKind) -> RasterWriter:
@@ -126,6 +121,9 @@ class Drafts:
             self._classes = begin("classes", class_kind(decision))
             self._extra = [(layer, begin(layer.name, layer.kind)) for layer in extra]
             self._masks = begin("masks", _mask_kind(decision.legend)) if self._needs_masks else None
+            drafts = OutlinedDrafts(self._classes, self._said, self._masks)
+            path = folder / f"{stem}.gpkg"
+            self._outlines = self._open.enter_context(Outlines(path, scene, decision, drafts)) if polygons else None
             undo.pop_all()
         kept = [("probabilities", self._said)] if probabilities else []
         self._kept = {"classes": self._classes, **dict(kept), **{layer.name: file for layer, file in self._extra}}
@@ -139,7 +137,7 @@ class Drafts:
     def _needs_masks(self) -> bool:
         """Whether masks of overlapping classes are needed one by one."""
         several = not self._decision.legend.exclusive and len(self._decision.legend) > 1
-        return several and (self._polygons is not None)
+        return several and self._polygons
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +153,13 @@ class Drafts:
             file.write(layer.values(piece.probabilities), core)
         if self._whole:
             return
-        decision, probabilities = self._decision, piece.probabilities
+        self._decide(piece.probabilities, core)
+        if self._outlines and core.column + core.width == self._scene.shape[1]:
+            self._outlines.tell(core.row + core.height)
+
+    def _decide(self, probabilities: np.ndarray, core: Window) -> None:
+        """Classes of a part that follow from its pixels alone."""
+        decision = self._decision
         if not (decision.merges or self._masks):
             self._classes.write(decide(probabilities, decision.legend, decision.thresholds), core)
             return
@@ -171,16 +175,14 @@ class Drafts:
         """
         if self._whole:
             self._decide_whole()
-        writer = self._open.enter_context(PolygonWriter(self._polygons, layer="polygons")) if self._polygons else None
-        frames = self._frames() if writer else iter(())
         # Compression takes one core a raster, and goes on while polygons are traced and written.
-        with _timeless(), ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(2) as pool:
             finished = {name: pool.submit(file.finish) for name, file in self._kept.items()}
-            polygons = _write(writer, frames) if writer else None
+            polygons, rows = self._outlines.finish() if self._outlines else (None, 0)
             files = {name: future.result() for name, future in finished.items()}
         if polygons:
             files["polygons"] = polygons
-        return files, writer.rows if writer else 0
+        return files, rows
 
     def _paint(self, masks: np.ndarray, unknown: np.ndarray, window: Window) -> None:
         legend = self._decision.legend
@@ -193,76 +195,21 @@ class Drafts:
         """Decide, now that objects are known in full."""
         decision, (height, width), gsd_m = self._decision, self._scene.shape, self._scene.grid.gsd_m
         limits, rows = np.asarray(decision.thresholds, np.float32), max(STRIP_PX // (width * len(decision.legend)), 1)
-        with self._said.reader() as read:
-            decided = Decided(
-                lambda window: read(window) >= limits,
-                (height, width),
-                decision.legend,
-                rules_of(decision, gsd_m=gsd_m),
-                gsd_m=gsd_m,
-                merges=decision.merges,
-                rows=rows,
-            )
-            for row in range(0, height, rows):
-                strip = Window(row, 0, min(rows, height - row), width)
-                self._paint(decided.read(strip), np.isnan(read(strip, [1])[..., 0]), strip)
-
-    def _frames(self) -> Iterator[geopandas.GeoDataFrame]:
-        """Polygons of the drafts; these are opened at once, before anybody compresses them."""
-        decision, grid = self._decision, self._scene.grid
-        said = self._open.enter_context(self._said.reader())
-        if self._masks:
-            masks = self._open.enter_context(self._masks.reader())
-            return self._frames_by_class(masks, said)
-        classes = self._open.enter_context(self._classes.reader())
-
-        def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
-            return classes(window)[..., 0], said(window)
-
-        shaping = shaping_of(decision, grid)
-        if shaping.parts:
-            return stream_features(read, grid, decision.legend, shaping=shaping)
-        frames = stream_polygons(read, grid, decision.legend)
-        if not decision.legend.exclusive:
-            return frames
-        smallest = dict(zip(decision.legend.ids, decision.smallest_px(grid.gsd_m), strict=True))
-        return (frame[frame["area_px"] >= frame["class_id"].map(smallest)] for frame in frames)
-
-    def _frames_by_class(self, masks: Callable[..., Any], said: Callable[..., Any]) -> Iterator[geopandas.GeoDataFrame]:
-        """Polygons of classes that overlap, one class after the other."""
-        legend, grid = self._decision.legend, self._scene.grid
-        shaping = shaping_of(self._decision, grid)
-        stream = partial(stream_features, shaping=shaping) if shaping.parts else stream_polygons
-        for number, (id_, name) in enumerate(zip(legend.ids, legend.names, strict=True), start=1):
-
-            def read(window: Window, *, number: int = number, id_: int = id_) -> tuple[np.ndarray, np.ndarray]:
-                drawn = masks(window, [number])[..., 0] * np.asarray(id_, legend.dtype)
-                return drawn, said(window, [number])
-
-            yield from stream(read, grid, legend.subset([name]))
-
-
-def _write(writer: PolygonWriter, frames: Iterator[geopandas.GeoDataFrame]) -> Path:
-    """Write polygons as they are traced."""
-    try:
-        for frame in frames:
-            writer.write(frame)
-        return writer.finish()
-    except DataSourceError as error:
-        msg = f"Polygons must be written whole, got {str(error)!r:.160} for {writer.path}. Is there room on the disk?"
-        raise SceneError(msg) from error
-
-
-@contextlib.contextmanager
-def _timeless() -> Iterator[None]:
-    """Let GeoPackages say a fixed date: the same scene then gives the same bytes, whenever its polygons are written."""
-    key = "OGR_CURRENT_DATE"
-    before = pyogrio.get_gdal_config_option(key)
-    pyogrio.set_gdal_config_options({key: "1970-01-01T00:00:00.000Z"})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({key: before})
+        read = self._said.read
+        decided = Decided(
+            lambda window: read(window) >= limits,
+            (height, width),
+            decision.legend,
+            rules_of(decision, gsd_m=gsd_m),
+            gsd_m=gsd_m,
+            merges=decision.merges,
+            rows=rows,
+        )
+        for row in range(0, height, rows):
+            strip = Window(row, 0, min(rows, height - row), width)
+            self._paint(decided.read(strip), np.isnan(read(strip, [1])[..., 0]), strip)
+            if self._outlines:
+                self._outlines.tell(row + strip.height)
 
 
 def _mask_kind(legend: Legend) -> RasterKind:
