@@ -14,10 +14,11 @@ from scipy.ndimage import binary_dilation
 from satmask.datasets import read_dataset
 from satmask.datasets.tile_names import tile_bounds
 from satmask.errors import DataError, SettingError
-from satmask.joining import join_tiles, plan_scenes
+from satmask.joining import join_tiles
 from satmask.labels import draw
 from satmask.scene import Scene
 from satmask.seams import Piece, make_whole
+from satmask.tile_plans import plan_scenes
 from satmask.windows import Window
 
 SIDE, X, Y, ZOOM = 32, 141_000, 130_900, 18

@@ -15,7 +15,7 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress processes shipping
-fetching+catalogue fingerprints morphology paths addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures stretching report timing
+fetching+catalogue fingerprints morphology paths folders addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures stretching report timing
 pictures refinements merges shapes
 alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring
 cleaning regularisation strips model_info
@@ -35,7 +35,7 @@ shaping
 features
 datasets
 scoring
-submission survey batches leaks evidence sample_objects stac seams
+submission survey batches leaks evidence sample_objects stac seams tile_plans
 scene_lists
 inspection splitting split_files joining
 findings inspection_page

@@ -7,9 +7,7 @@ import filecmp
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +16,7 @@ from satmask.datasets.coco import sound_content
 from satmask.datasets.legend_file import NAMES, to_toml
 from satmask.datasets.scenes import find_vectors
 from satmask.errors import DataError, SettingError
+from satmask.folders import aside
 from satmask.labels import MaskLabels
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def write_split(plan: Plan, out: str | Path, *, link: Link = "copy", legend_give
         msg = f"Split must be of a layout that can be written, one of {', '.join(_WRITERS)}, got {plan.data.layout!r}."
         raise SettingError(msg)
     out = Path(out)
-    with _aside(out) as folder:
+    with aside(out) as folder:
         for split in ("train", "val"):
             side = _Side(plan, split, folder / split, link)
             side.folder.mkdir()
@@ -70,34 +69,6 @@ def write_split(plan: Plan, out: str | Path, *, link: Link = "copy", legend_give
         _write_legend(plan, folder, given=legend_given)
         _write_lists(plan, folder)
     return out
-
-
-def check_out(out: Path) -> None:
-    """Refuse a folder that holds something.
-
-    Raises:
-        SettingError: If it does, or is a file.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"--out must not exist or be an empty folder, got {str(out)!r}. Choose another."
-        raise SettingError(msg)
-
-
-@contextmanager
-def _aside(out: Path) -> Iterator[Path]:
-    """A folder beside the one wanted, which takes its place when all is written, and vanishes if something fails."""
-    check_out(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        folder.chmod(0o755)  # mkdtemp lets nobody else in
-        yield folder
-        if out.is_dir():
-            out.rmdir()
-        folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 @dataclass

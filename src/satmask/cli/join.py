@@ -31,7 +31,8 @@ def join(
     """
     from satmask import read_dataset, read_legend
     from satmask.cli.output import complain_about, say, say_json
-    from satmask.joining import check_empty, join_tiles
+    from satmask.folders import check_empty
+    from satmask.joining import join_tiles
     from satmask.progress import track
 
     check_empty(out)

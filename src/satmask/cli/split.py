@@ -54,11 +54,12 @@ def split(
     from satmask import read_dataset, read_legend
     from satmask.cli.output import complain_about, say, say_json
     from satmask.datasets.dataset import refuse
+    from satmask.folders import check_empty
     from satmask.progress import track_steps
-    from satmask.split_files import check_out, write_split
+    from satmask.split_files import write_split
     from satmask.splitting import plan_split
 
-    check_out(out)
+    check_empty(out)
     dataset = read_dataset(data, legend=read_legend(legend) if legend else None, class_field=class_field)
     dataset.require_sound(skip_invalid=skip_invalid)
     images = sum(map(len, dataset.splits.values()))
