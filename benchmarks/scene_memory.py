@@ -6,6 +6,7 @@ python benchmarks/scene_memory.py [--sizes 5000 20000] [--classes 1] [--filled 0
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -110,6 +111,15 @@ def predict(
             sys.exit(f"satmask predict ended with {process.returncode}")
 
 
+def outputs_mb(model: Path, scene: Path, peak_mb: float, more: list[str]) -> float:
+    """What of a peak neither the process, its windows nor waiting pieces explain, in MB, as `--dry-run` measures these."""
+    from satmask.prediction.planning import FINISHING_BYTES
+
+    command = [sys.executable, "-m", "satmask", "predict", model, scene, "--out", scene.parent, "--dry-run", "--json"]
+    ended = subprocess.run([*map(str, command), *more], capture_output=True, text=True, check=True)
+    return float(peak_mb - (json.loads(ended.stdout)["plans"][0]["memory_bytes"] - FINISHING_BYTES) / 1e6)
+
+
 def digest(out: Path) -> str:
     """One digest of all outputs."""
     whole = hashlib.sha256()
@@ -146,6 +156,7 @@ def main() -> None:
             peaks.append(peak)
             print(f"{side:,}²: peak {peak:,.0f} MB, {seconds:.0f} s, {side * side / 1e6 / seconds:.1f} MP/s")
             print(f"  {draw(curve)}", flush=True)
+            print(f"  of this, for outputs: {outputs_mb(model, scene, peak, options.more):,.0f} MB", flush=True)
             whole = digest(folder / "out")
             if options.kills:
                 settings = {"kills": options.kills, "within": 2 * seconds / options.kills, "more": options.more}

@@ -55,7 +55,7 @@ def test_a_folder_that_holds_something_is_left_alone(tiles, tmp_path, capsys):
     (tmp_path / "out" / "mine.txt").write_text("mine")
     code, _, err = run(capsys, "join", tiles, tmp_path / "out")
     assert code == 2
-    assert "OUT must not exist or be an empty folder" in err
+    assert "must not exist or be an empty folder" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 

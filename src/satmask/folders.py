@@ -21,7 +21,7 @@ def check_empty(out: Path) -> None:
         SettingError: If it does, or is a file.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"Folder to write must not exist or be empty, got {str(out)!r}. Choose another."
+        msg = f"Folder to write must not exist or be an empty folder, got {str(out)!r}. Choose another."
         raise SettingError(msg)
 
 
