@@ -315,3 +315,16 @@ def test_files_beside_a_scene_change_nothing_but_are_told(tmp_path):
         assert (scene.shrunk(40).values == 7).all()
         assert [doubt.partition(" beside")[0] for doubt in scene.doubts] == ["a.tif.msk", "a.tif.aux.xml", "a.tif.ovr"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tif", "a.tif.aux.xml", "a.tif.msk", "a.tif.ovr"]
+
+
+# -- overviews ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("elsewhere", ["/vsicurl/http://127.0.0.1:1/x.tif", "other.tif", "/etc/passwd"])
+def test_overviews_elsewhere_are_refused(tmp_path, elsewhere):
+    # GDAL opens what this tag of a GeoTIFF names when the raster is read at a smaller size.
+    path = write(tmp_path / "a.tif")
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=elsewhere)
+    with pytest.raises(SceneError, match="must hold its overviews itself"):
+        Scene(path)

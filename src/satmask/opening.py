@@ -103,6 +103,11 @@ class Opened:
     def _check(self, address: Path | Remote, driver: str) -> None:
         """Refuse what would take a lot of memory, by what GDAL says of it."""
         file = self.file
+        if elsewhere := file.tags(ns="OVERVIEWS"):
+            # GDAL would open whatever file or address such a tag names as soon as the raster is read at a smaller size.
+            msg = f"Scene must hold its overviews itself, got {next(iter(elsewhere.values()))!r:.80} in {address.name}."
+            msg += " Write it out with gdal_translate -co COPY_SRC_OVERVIEWS=NO -nomd."
+            raise SceneError(msg)
         if driver in WITHOUT_BLOCKS:
             size = _itemsize(file.dtypes[0]) * file.count
             check_image(address.name, file.shape, size, at_once=driver == "WEBP")
