@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 CACHE_BYTES = 64 << 20
 # Engines of scenes with more windows than this rest before outputs are made: memory that windows took is given back. To take
 # it again for the next scene costs as much as some percent of one window a worker, which would be felt in smaller ones.
-RESTING = 64
+RESTING = 16
 
 
 @dataclass(frozen=True)
