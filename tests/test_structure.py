@@ -53,6 +53,7 @@ run_report
 training
 groups
 demo
+viewing
 cli
 __main__
 """

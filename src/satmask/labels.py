@@ -225,13 +225,14 @@ class MaskLabels:
         inside = window.clip(*mask.shape)
         if inside.height and inside.width:
             channels[inside.seen_from(window).slices] = match(
-                mask_codes(mask, inside, colours=self.colours), self._known
+                mask_codes(mask, inside, colours=self.colours), self.known
             )
         classes = (channels[..., None] == np.arange(len(self.legend))).astype(np.uint8)
         return Truth(classes, channels != UNLABELLED)
 
     @cached_property
-    def _known(self) -> dict[int, int]:
+    def known(self) -> dict[int, int]:
+        """Channel of each value of the mask, or colour as 0xRRGGBB, or `NO_CLASS`; what isn't here is unlabelled."""
         codes = [int(entry.colour[1:], 16) for entry in self.legend] if self.colours else self.legend.ids
         known = dict(zip(codes, range(len(codes)), strict=True))
         if not self.legend.exclusive:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml")
 CLASS_FIELDS = ("class_id", "class", "label", "category")
+IGNORE_FIELD = "ignore"  # true where nothing is known inside a polygon
+LABELS = ".labels"  # ends the name of a vector file that holds the labels of one scene, and comes before its mask
 FEATURE = "feature"  # class of polygons whose file names none
 
 
@@ -38,9 +40,11 @@ def read_scenes(
 ) -> tuple[tuple[Sample, ...], Legend, list[Problem]]:
     """Read scenes and their labels.
 
-    A scene takes its labels from a mask raster of its own (`NAME_mask.tif` or `NAME.labels.tif`), else from the vector
-    file whose name it begins with, else from all vector files of the folder. Vectors may be in any CRS. Their class is
-    told, as an id or a name, by the first of `CLASS_FIELDS` that they have; without one, all features are one class.
+    A scene takes its labels from a vector file of its own (`NAME.labels.gpkg`), else from a mask raster of its own
+    (`NAME_mask.tif` or `NAME.labels.tif`), else from the vector file whose name it begins with, else from all vector files
+    of the folder that aren't one scene's own. Vectors may be in any CRS. Their class is told, as an id or a name, by the
+    first of `CLASS_FIELDS` that they have; without one, all features are one class. Inside features whose `ignore` is true
+    nothing is known: such pixels are unlabelled.
 
     Args:
         folder: Holds GeoTIFFs, and vectors or masks.
@@ -54,15 +58,18 @@ def read_scenes(
         DataError: If a vector file can't be read, or has no such column.
     """
     rasters = list_images(folder)
+    vectors = find_vectors(folder)
     masks = {key_of(path.stem): path for path in rasters if is_mask(path)}
     images = [path for path in rasters if not is_mask(path)]
-    masked = [(image, masks[key_of(image.stem)]) for image in images if key_of(image.stem) in masks]
-    drawn = [image for image in images if key_of(image.stem) not in masks]
+    own = {path.stem.removesuffix(LABELS) for path in vectors if path.stem.endswith(LABELS)}
+    masked = [
+        (image, masks[key_of(image.stem)]) for image in images if key_of(image.stem) in masks and image.stem not in own
+    ]
+    drawn = [image for image in images if key_of(image.stem) not in masks or image.stem in own]
     samples: tuple[Sample, ...] = ()
     problems: list[Problem] = []
     if masked:
         samples, legend, problems = read_masks(masked, legend, problems)
-    vectors = find_vectors(folder)
     if not drawn or (masked and not vectors):
         problems += [Problem(image.name, f"Scene {image.name!r} has no labels.") for image in drawn]
         return samples, legend or Legend.of(["feature"]), problems
@@ -123,9 +130,22 @@ class Layer:
         name = self.class_field or next((name for name in CLASS_FIELDS if name in columns), None)
         return [_class(value) for value in self.frame[name]] if name else [FEATURE] * len(self.frame)
 
+    @cached_property
+    def ignored(self) -> np.ndarray:
+        """Whether nothing is known inside each polygon, bool."""
+        if IGNORE_FIELD not in self.frame.columns:
+            return np.zeros(len(self.frame), bool)
+        return np.array([_truth(value) for value in self.frame[IGNORE_FIELD]], bool)
+
+    @property
+    def single(self) -> bool:
+        """Whether it holds the labels of one scene only, by its name."""
+        return self.path.stem.endswith(LABELS)
+
     def named(self, image: Path) -> bool:
-        """Whether a scene's name begins with the file's."""
-        return image.stem.startswith(self.path.stem)
+        """Whether a scene's name begins with the file's, or is it where the file is of one scene only."""
+        own = self.path.stem.removesuffix(LABELS)
+        return image.stem == own if self.single else image.stem.startswith(own)
 
 
 def read_labels(path: Path, grid: Grid, legend: Legend | None = None) -> tuple[PolygonLabels, list[Problem]]:
@@ -158,6 +178,11 @@ def _class(value: Any) -> int | str | None:
     return int(whole) if whole.isdecimal() else text
 
 
+def _truth(value: Any) -> bool:
+    """Whether a cell says yes: formats without a type for it hold 1 or text."""
+    return not pd.isna(value) and str(value).strip().lower() in ("1", "1.0", "true", "yes")
+
+
 def _legend(layers: Sequence[Layer]) -> Legend:
     """A legend of all classes that the layers name."""
     found = {value for layer in layers for value in layer.classes if value is not None}
@@ -171,18 +196,23 @@ def _legend(layers: Sequence[Layer]) -> Legend:
 
 
 def _channels(layer: Layer, legend: Legend) -> np.ndarray:
-    """Channel of each polygon, or -2 for a class that the legend doesn't have."""
+    """Channel of each polygon, -1 where it is to be ignored, or -2 for a class that the legend doesn't have."""
     known: dict[int | str | None, int] = {name: channel for channel, name in enumerate(legend.names)}
     known |= {id_: channel for channel, id_ in enumerate(legend.ids)}
     if len(drawn := [id_ for id_ in legend.ids if id_]) == 1:
         known.setdefault(FEATURE, legend.channel(drawn[0]))
-    return np.array([known.get(value, -2) for value in layer.classes], int)
+    return np.where(layer.ignored, -1, np.array([known.get(value, -2) for value in layer.classes], int))
 
 
 def _sample(image: Path, layers: Sequence[Layer], legend: Legend, problems: list[Problem]) -> Sample | None:
     own = [layer for layer in layers if layer.named(image)]
     # The longest name fits best: `town_north` before `town` for town_north_1.tif.
-    chosen = [max(own, key=lambda layer: len(layer.path.stem))] if own else list(layers)
+    # Labels of its own before those of several scenes.
+    shared = [layer for layer in layers if not layer.single]
+    chosen = [max(own, key=lambda layer: (layer.single, len(layer.path.stem)))] if own else shared
+    if not chosen:
+        problems.append(Problem(image.name, f"Scene {image.name!r} has no labels."))
+        return None
     try:
         with Scene(image) as scene:
             grid = scene.grid
@@ -216,7 +246,7 @@ def _in_pixels(layer: Layer, grid: Grid, legend: Legend, problems: list[Problem]
     pixels = np.asarray(shapely.transform(_in_crs(layer, grid), to_pixels))
     west, south, east, north = shapely.bounds(pixels).T
     # Where a CRS can't show a point PROJ says infinity; such a polygon isn't near the scene.
-    keep = (channels >= 0) & (east > 0) & (north > 0) & (west < grid.width) & (south < grid.height)
+    keep = (channels >= -1) & (east > 0) & (north > 0) & (west < grid.width) & (south < grid.height)
     keep &= np.isfinite([west, south, east, north]).all(axis=0)
     return pixels[keep], channels[keep]
 

@@ -1,0 +1,134 @@
+"""Reading map tiles of rasters: warped to web mercator by rio-tiler, or as they are where a scene has no place."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.vrt import WarpedVRT
+
+from satmask.errors import InstallError
+from satmask.grid import Grid
+from satmask.opening import GDAL_ERRORS, undecodable
+from satmask.viewing.files import ShelfFile
+from satmask.viewing.handles import HANDLES, OpenRaster
+from satmask.viewing.map_view import MERCATOR, TILE, MapView, Tile
+
+# GDAL's warper says so of each point of a tile's edge that has no place in the scene's CRS.
+warnings.filterwarnings("ignore", "Adjusting dataset latitudes", UserWarning)
+
+
+def read_tile(
+    view: MapView, file: ShelfFile, tile: Tile, *, bands: Sequence[int] | None = None, smooth: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read what a map tile shows of a raster, from overviews where there are some.
+
+    Args:
+        view: Where the raster lies.
+        file: The raster; one without a place of its own lies where the scene does.
+        tile: Zoom, column and row.
+        bands: Places of the bands to read, from 0, alpha not counted; all by default.
+        smooth: Whether pixels are blended where a tile's pixel stands for several: of amounts, not of classes.
+
+    Returns:
+        Values `(256, 256, bands)`, and where the raster has any, bool `(256, 256)`.
+
+    Raises:
+        NotFoundError: If there is no such tile, or the file isn't on the shelf any more.
+        SceneError: If the file can't be read.
+    """
+    view.check(tile)
+    blended = smooth and view.step(tile[0]) > 1
+    with HANDLES.use(file) as raster, rasterio.Env(**raster.options):
+        indexes = raster.indexes if bands is None else [raster.indexes[band] for band in bands]
+        try:
+            if view.projection == "mercator":
+                values, valid = _warped(raster, view, tile, indexes, smooth=blended)
+            else:
+                values, valid = _plain(raster, view, tile, indexes, smooth=blended)
+        except GDAL_ERRORS as error:
+            raise undecodable(error, file.path) from error
+    if values.dtype.kind == "f":
+        valid &= np.isfinite(values).all(axis=-1)
+    return values, valid
+
+
+def _warped(
+    raster: OpenRaster, view: MapView, tile: Tile, indexes: Sequence[int], *, smooth: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    reader = _reader()
+    method = "bilinear" if smooth else "nearest"
+    with ExitStack() as stack:
+        found = reader.part(
+            _placed(raster, view.grid, stack),
+            view.tile_bounds(tile),
+            height=TILE,
+            width=TILE,
+            dst_crs=rasterio.crs.CRS.from_string(MERCATOR),
+            bounds_crs=rasterio.crs.CRS.from_string(MERCATOR),
+            indexes=list(indexes),
+            resampling_method=method,
+            reproject_method=method,
+            # Always by the warper: rasters in web mercator may be turned or upside down.
+            vrt_options={"warp_mem_limit": 64},
+        )
+    return _unmasked(found.array)
+
+
+def _placed(raster: OpenRaster, grid: Grid, stack: ExitStack) -> Any:
+    """The raster, or where it doesn't say where it lies, a view of it that does."""
+    file = raster.file
+    if file.crs is not None and grid.crs is not None and not file.transform.is_identity:
+        return file
+    crs = rasterio.crs.CRS.from_wkt(grid.crs.to_wkt()) if grid.crs else None
+    place = {"crs": crs, "transform": grid.transform}
+    size = {"height": grid.height, "width": grid.width}
+    return stack.enter_context(WarpedVRT(file, src_crs=crs, src_transform=grid.transform, **place, **size))
+
+
+def _plain(
+    raster: OpenRaster, view: MapView, tile: Tile, indexes: Sequence[int], *, smooth: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """A tile of the scene's own pixels."""
+    step = view.step(tile[0])
+    left, bottom, right, top = view.tile_bounds(tile)
+    height, width = view.grid.shape
+    right, bottom = min(right, width), min(bottom, height)
+    across, down = math.ceil((right - left) / step), math.ceil((bottom - top) / step)
+    # Where a pixel of the scene covers several of the tile, each is read once and repeated.
+    repeat = max(round(1 / step), 1)
+    wide, tall = math.ceil(across / repeat), math.ceil(down / repeat)
+    found = _reader().read(
+        raster.file,
+        window=rasterio.windows.Window(left, top, right - left, bottom - top),
+        height=tall,
+        width=wide,
+        indexes=list(indexes),
+        resampling_method="average" if smooth else "nearest",
+    )
+    small, known = _unmasked(found.array)
+    values = np.zeros((TILE, TILE, len(indexes)), small.dtype)
+    valid = np.zeros((TILE, TILE), bool)
+    values[:down, :across] = small.repeat(repeat, axis=0).repeat(repeat, axis=1)[:down, :across]
+    valid[:down, :across] = known.repeat(repeat, axis=0).repeat(repeat, axis=1)[:down, :across]
+    return values, valid
+
+
+def _unmasked(array: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Values with their bands last; a pixel has some unless all its bands have none, as scenes are read."""
+    values = np.moveaxis(array.data, 0, -1)
+    return values, ~np.ma.getmaskarray(array).all(axis=0)
+
+
+def _reader() -> Any:
+    try:
+        from rio_tiler import reader
+    except ImportError as error:
+        msg = "Viewer must have rio-tiler to draw map tiles, got none. Run `pip install 'satmask[view]'`."
+        raise InstallError(msg) from error
+    return reader

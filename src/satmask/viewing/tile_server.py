@@ -1,0 +1,82 @@
+"""Tiles for many who ask at once: the last ones kept, few drawn at a time, and no endless queue."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from satmask.errors import SatmaskError
+from satmask.viewing.layers import Layer
+from satmask.viewing.map_view import Tile
+from satmask.viewing.shelf import Place
+from satmask.viewing.tiles import PLAIN, TileStyle, render_tile
+
+
+class BusyError(SatmaskError):
+    """More is asked for than can wait."""
+
+
+class TileCache:
+    """Pictures of tiles, the least recently asked for thrown away first. Safe in threads.
+
+    Args:
+        most_bytes: What they may take.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.bytes, self._most = 0, most_bytes
+        self._tiles: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> bytes | None:
+        """The picture of a tile, if it is kept."""
+        with self._lock:
+            if key in self._tiles:
+                self._tiles.move_to_end(key)
+            return self._tiles.get(key)
+
+    def put(self, key: Hashable, picture: bytes) -> None:
+        """Keep a picture."""
+        with self._lock:
+            self.bytes += len(picture) - len(self._tiles.pop(key, b""))
+            self._tiles[key] = picture
+            while self.bytes > self._most:
+                self.bytes -= len(self._tiles.popitem(last=False)[1])
+
+
+class TileServer:
+    """Draws tiles for whoever asks. Safe in threads.
+
+    Args:
+        cache_bytes: What pictures that are kept may take.
+        at_once: Tiles that are drawn at a time.
+        waiting: Who may wait for one; more are sent away.
+    """
+
+    def __init__(self, *, cache_bytes: int = 64 * 2**20, at_once: int = 2, waiting: int = 64) -> None:
+        self.cache = TileCache(cache_bytes)
+        self._slots = threading.Semaphore(at_once)
+        self._seats = threading.Semaphore(at_once + waiting)
+
+    def tile(self, place: Place, layer: Layer, tile: Tile, style: TileStyle = PLAIN) -> bytes:
+        """A map tile, see `satmask.viewing.tiles.render_tile`.
+
+        Raises:
+            BusyError: If too many wait already.
+        """
+        # First, lest what isn't there takes a seat; also where its file was written anew or exchanged.
+        place.view.check(tile)
+        key = layer.id, layer.stamp(), tile, style
+        if (kept := self.cache.get(key)) is not None:
+            return kept
+        if not self._seats.acquire(blocking=False):
+            msg = "Tiles must be asked for a few at a time, got more than can wait. Try again."
+            raise BusyError(msg)
+        try:
+            with self._slots:
+                picture = self.cache.get(key) or render_tile(place, layer, tile, style=style)
+        finally:
+            self._seats.release()
+        self.cache.put(key, picture)
+        return picture
