@@ -14,7 +14,7 @@ shelf.open_shelf(root, *, scenes=(), truth=None) -> Shelf
             .to_map(points) .to_pixels(points)       Leaflet's (lng, lat) <-> (column, row), float64 (points, 2)
 tiles.render_tile(place, layer, (z, x, y), *, style=TileStyle()) -> bytes        PNG, 256 × 256
     TileStyle(bands=None, percent=None, hidden=(), class_id=None, threshold=None, grey=False)
-    TileServer(*, cache_bytes=64 MiB, at_once=2, waiting=64).tile(place, layer, (z, x, y), style) -> bytes
+tile_server.TileServer(*, cache_bytes=64 MiB, at_once=2, waiting=64).tile(place, layer, (z, x, y), style) -> bytes
 pointing.describe(place, lng, lat) -> dict           everything about a pixel and the polygons over it
 pointing.features(place, layer, *, box=None, most=2000) -> dict      GeoJSON in map coordinates, with ids
 judging.Judge(place)    .scores() .counts() .curve(class_id) .at(class_id, threshold) .histogram(class_id)

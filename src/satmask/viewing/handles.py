@@ -45,11 +45,11 @@ class OpenRaster:
         """How many pixels, along a side, a tile's pixel may stand for, lest more than `MOST_PIXELS` be decoded."""
         file = self.file
         height, width = file.shape
-        factor = max(file.overviews(1) or [1])
+        factor = int(max(file.overviews(1) or [1]))
         if height * width <= MOST_PIXELS * factor**2 or file.driver in WITHOUT_BLOCKS:
             return math.inf
         # Strips are decoded in all their width.
-        strips = file.block_shapes[0][1] * 4 >= width
+        strips = bool(file.block_shapes[0][1] * 4 >= width)
         across = MOST_PIXELS * factor**2 / (TILE * width) if strips else math.inf
         return max(min(math.sqrt(MOST_PIXELS) * factor / TILE, across), 1.0)
 

@@ -103,7 +103,7 @@ class MapView:
     def step(self, zoom: int) -> float:
         """Pixels of the scene that a pixel of a tile stands for, along a side."""
         if self.projection == "pixels":
-            return float(2.0 ** (self.native_zoom - zoom))
+            return math.ldexp(1.0, self.native_zoom - zoom)
         return CIRCUMFERENCE / (TILE * 2**zoom) / self._pixel_m
 
     def tile_bounds(self, tile: Tile) -> tuple[float, float, float, float]:
@@ -171,7 +171,7 @@ class MapView:
         corners = self.to_world(self.to_map(square)) * CIRCUMFERENCE / TILE
         # Of large numbers the differences that make an area would be lost.
         x, y = (corners - corners[0]).T
-        area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+        area = float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
         return math.sqrt(area) or CIRCUMFERENCE / TILE / 2 ** (DEEPEST_ZOOM - CLOSER)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -105,7 +106,7 @@ def from_frame(frame: geopandas.GeoDataFrame, view: MapView, legend: Legend | No
         np.asarray(frame.geometry.array), lambda points: points @ np.array([[a, d], [b, e]]) + (c, f)
     )
     known = {} if legend is None else {id_: channel for channel, id_ in enumerate(legend.ids)}
-    ids = frame[CLASS_COLUMN] if CLASS_COLUMN in frame.columns else [None] * len(frame)
+    ids: list[Any] = list(frame[CLASS_COLUMN]) if CLASS_COLUMN in frame.columns else [None] * len(frame)
     channels = [-1 if pd.isna(id_) else known.get(int(id_), -1) for id_ in ids]
     rows = pd.DataFrame(frame.drop(columns=frame.geometry.name)).reset_index(drop=True)
     return Outlines(view, np.asarray(shapes, object), np.asarray(channels, int), rows)

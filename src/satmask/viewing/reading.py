@@ -122,7 +122,7 @@ def _plain(
 def _unmasked(array: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
     """Values with their bands last; a pixel has some unless all its bands have none, as scenes are read."""
     values = np.moveaxis(array.data, 0, -1)
-    return values, ~np.ma.getmaskarray(array).all(axis=0)
+    return values, np.asarray(~np.ma.getmaskarray(array).all(axis=0))
 
 
 def _reader() -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,6 +29,12 @@ from satmask.viewing.layers import ID_DIGITS, Content, Kind, Layer
 from satmask.viewing.map_view import MapView
 from satmask.viewing.sorting import Found, Sorted, sort_files
 from satmask.viewing.truths import Truths
+
+__all__ = ["Layer", "MapView", "NotFoundError", "Place", "Shelf", "open_shelf"]
+
+
+About: TypeAlias = tuple[Grid, tuple[str, ...], np.dtype[Any], float]
+"""Grid, bands, data type, and how coarse tiles of a raster may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +210,7 @@ def _digits(text: str, count: int) -> str:
 def _content(place: Place) -> Content:
     """Open a place's files and say what they show."""
     files, problems = place.files, []
-    opened: dict[ShelfFile, tuple[Grid, tuple[str, ...], np.dtype, float]] = {}
+    opened: dict[ShelfFile, About] = {}
     for file in files.rasters:
         try:
             opened[file] = _describe(file)
@@ -230,7 +237,7 @@ def _content(place: Place) -> Content:
     return Content(grid, tuple(layers), legend, (*problems, *wrong), coarsest)
 
 
-def _describe(file: ShelfFile) -> tuple[Grid, tuple[str, ...], np.dtype, float]:
+def _describe(file: ShelfFile) -> About:
     """Grid, bands, data type, and how coarse its tiles may be."""
     with file.open(Scene, Scene.close) as scene:
         about = scene.grid, scene.bands, scene.dtype
@@ -238,9 +245,7 @@ def _describe(file: ShelfFile) -> tuple[Grid, tuple[str, ...], np.dtype, float]:
         return *about, raster.coarsest
 
 
-def _raster_layers(
-    place: Place, opened: dict[ShelfFile, tuple[Grid, tuple[str, ...], np.dtype, float]], legend: Legend | None
-) -> list[Layer]:
+def _raster_layers(place: Place, opened: dict[ShelfFile, About], legend: Legend | None) -> list[Layer]:
     files = place.files
     kinds: list[tuple[Kind, str, ShelfFile | None]] = [
         ("image", "Image", files.image),

@@ -103,7 +103,7 @@ def paint_ramp(values: np.ndarray, valid: np.ndarray, name: str) -> np.ndarray:
         uint8, `(height, width, 4)`.
     """
     steps = _steps(values, valid)
-    picture = _colour_map(name)[steps]
+    picture: np.ndarray = _colour_map(name)[steps]
     picture[..., 3] = np.where(valid, np.minimum(steps.astype(np.int32) * 2, 255), 0)
     return picture
 
@@ -117,11 +117,11 @@ def paint_grey(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
 def paint_reached(values: np.ndarray, valid: np.ndarray, threshold: float, rgb: tuple[int, int, int]) -> np.ndarray:
     """Where probabilities reach a threshold, in a class's colour; compared as decisions are, in float32."""
     reached = valid & (values >= np.float32(threshold))
-    return (reached[..., None] * np.array([*rgb, 255])).astype(np.uint8)
+    return np.asarray(reached[..., None] * np.array([*rgb, 255]), np.uint8)
 
 
 def _steps(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(np.where(valid, values, 0), 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(np.where(valid, values, 0), 0, 1) * 255), np.uint8)
 
 
 @lru_cache(maxsize=4)

@@ -35,6 +35,8 @@ from satmask.viewing.styles import (
     paint_reached,
 )
 
+__all__ = ["PLAIN", "TileStyle", "band_of", "render_tile", "tile_channels"]
+
 PROBABILITY, UNCERTAINTY = "viridis", "magma"
 """Colour maps of the two, by matplotlib's names."""
 PLAIN = TileStyle()
