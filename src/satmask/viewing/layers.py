@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from satmask.errors import SettingError
 from satmask.grid import Grid
 from satmask.labels import Labels, Truth
 from satmask.legend import Legend
@@ -47,6 +48,21 @@ class Layer:
     file: ShelfFile | None = None
     labels: Labels | None = None
     parts: tuple[Layer, ...] = ()
+
+    def band_of(self, class_id: int | None) -> int:
+        """Place of a class among the bands of probabilities, from 0; the first class's by default.
+
+        Raises:
+            SettingError: If the layer hasn't the class.
+        """
+        if self.legend is None:
+            return 0
+        name = self.legend.names[0 if class_id is None else self.legend.channel(class_id)]
+        names = [band.removesuffix(" probability") for band in self.bands]
+        if name not in names:
+            msg = f"Probabilities must be of one of {', '.join(names)}, got {name}."
+            raise SettingError(msg)
+        return names.index(name)
 
     def stamp(self) -> tuple[object, ...]:
         """What changes when one of its files is written anew.

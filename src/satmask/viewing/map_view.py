@@ -104,7 +104,7 @@ class MapView:
         """Pixels of the scene that a pixel of a tile stands for, along a side."""
         if self.projection == "pixels":
             return math.ldexp(1.0, self.native_zoom - zoom)
-        return CIRCUMFERENCE / (TILE * 2**zoom) / self._pixel_m
+        return math.ldexp(CIRCUMFERENCE / TILE, -zoom) / self._pixel_m
 
     def tile_bounds(self, tile: Tile) -> tuple[float, float, float, float]:
         """West, south, east and north of a tile: metres of web mercator, or columns and rows (south is the larger row)."""

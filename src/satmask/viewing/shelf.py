@@ -227,13 +227,12 @@ def _content(place: Place) -> Content:
         (file.open(read_legend_tags) for file in (files.classes, files.probabilities) if file in opened), None
     )
     labels, origin, wrong = place.truths.of(files, grid, legend)
+    legend = legend or (labels.legend if labels is not None else None)
     layers = _raster_layers(place, opened, legend) + _truth_layers(place, labels, origin)
     layers += _computed_layers(place, layers)
     if files.polygons:
         layers.append(_layer(place, "polygons", "Polygons", legend=legend, file=files.polygons))
     coarsest = min(about[3] for about in opened.values())
-    if legend is None and labels is not None:
-        legend = labels.legend
     return Content(grid, tuple(layers), legend, (*problems, *wrong), coarsest)
 
 

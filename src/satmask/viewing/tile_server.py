@@ -9,9 +9,9 @@ from collections.abc import Hashable
 from satmask.errors import SatmaskError
 from satmask.viewing.layers import Layer
 from satmask.viewing.map_view import Tile
-from satmask.viewing.tiles import PLAIN, render_tile
 from satmask.viewing.shelf import Place
 from satmask.viewing.styles import TileStyle
+from satmask.viewing.tiles import PLAIN, render_tile
 
 
 class BusyError(SatmaskError):

@@ -35,7 +35,7 @@ from satmask.viewing.styles import (
     paint_reached,
 )
 
-__all__ = ["PLAIN", "TileStyle", "band_of", "render_tile", "tile_channels"]
+__all__ = ["PLAIN", "TileStyle", "render_tile", "tile_channels"]
 
 PROBABILITY, UNCERTAINTY = "viridis", "magma"
 """Colour maps of the two, by matplotlib's names."""
@@ -158,30 +158,20 @@ def _classes(view: MapView, layer: Layer, tile: Tile, style: TileStyle) -> np.nd
 def _probabilities(view: MapView, layer: Layer, tile: Tile, style: TileStyle) -> np.ndarray:
     if layer.file is None:
         raise NotFoundError
-    band, rgb = band_of(layer, style.class_id)
+    band = layer.band_of(style.class_id)
     values, valid = read_tile(view, layer.file, tile, bands=[band], smooth=True)
     if style.grey:
         return paint_grey(values[..., 0], valid)
     if style.threshold is not None:
+        rgb = _rgb(layer, style.class_id)
         return paint_reached(values[..., 0], valid, style.threshold, rgb)
     return paint_ramp(values[..., 0], valid, PROBABILITY)
 
 
-def band_of(layer: Layer, class_id: int | None) -> tuple[int, tuple[int, int, int]]:
-    """Place of a class among a layer's bands of probabilities, and its colour; the first class's by default.
-
-    Raises:
-        SettingError: If the layer hasn't the class.
-    """
+def _rgb(layer: Layer, class_id: int | None) -> tuple[int, int, int]:
     if layer.legend is None:
-        return 0, (0xD5, 0x5E, 0x00)
-    channel = 0 if class_id is None else layer.legend.channel(class_id)
-    entry = layer.legend.classes[channel]
-    names = [band.removesuffix(" probability") for band in layer.bands]
-    if entry.name not in names:
-        msg = f"Probabilities must be of one of {', '.join(names)}, got {entry.name}."
-        raise SettingError(msg)
-    return names.index(entry.name), entry.rgb
+        return 0xD5, 0x5E, 0x00
+    return layer.legend.classes[0 if class_id is None else layer.legend.channel(class_id)].rgb
 
 
 def _uncertainty(view: MapView, layer: Layer, tile: Tile, style: TileStyle) -> np.ndarray:
@@ -237,7 +227,7 @@ def _polygons(view: MapView, layer: Layer, tile: Tile, style: TileStyle) -> np.n
 def _line(ring: object, corner: np.ndarray) -> np.ndarray:
     """A ring as OpenCV takes it, in sixteenths of a pixel; what lies far off is brought nearer, out of sight."""
     points = np.asarray(ring.coords)[:, :2] - corner  # type: ignore[attr-defined]
-    return np.rint(np.clip(points, -1e6, 1e6) * 16).astype(np.int32)
+    return np.asarray(np.rint(np.clip(points, -1e6, 1e6) * 16), np.int32)
 
 
 def _opaque(rgb: np.ndarray, valid: np.ndarray) -> np.ndarray:
