@@ -108,9 +108,7 @@ def test_grown_geopackages_have_their_layer_type_and_index(tmp_path, monkeypatch
         path = writer.finish()
     info = pyogrio.read_info(path, layer="land")
     assert info["geometry_type"] == "Polygon"
-    # TensorFlow, where it was loaded first, brings an SQLite without R-trees: then no GeoPackage has an index.
-    at_once = pyogrio.read_info(write_polygons(streamed(None)[0], tmp_path / "b.gpkg"))
-    assert info["capabilities"]["fast_spatial_filter"] == at_once["capabilities"]["fast_spatial_filter"]
+    assert info["capabilities"]["fast_spatial_filter"]
     box = (500_000, 3_999_990, 500_005, 4_000_000)
     everything = read_polygons(path)
     assert len(pyogrio.read_dataframe(path, bbox=box)) == everything.intersects(shapely.box(*box)).sum()

@@ -14,7 +14,7 @@ SOURCE = Path(satmask.__file__).parent
 # Each line may import what stands above it, also inside functions; modules of a line don't import one another, except
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
-errors progress processes shipping
+errors progress processes shipping vector_io
 fetching+catalogue fingerprints morphology paths folders addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures stretching report timing
 pictures refinements merges shapes
 alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring

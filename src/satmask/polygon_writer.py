@@ -12,7 +12,6 @@ from typing import Self
 import geopandas
 import numpy as np
 import pandas as pd
-import pyogrio.raw
 import shapely
 
 from satmask.errors import SettingError
@@ -30,6 +29,7 @@ from satmask.polygons import (
     put_in_place,
     write_draft,
 )
+from satmask.vector_io import pyogrio
 from satmask.vectorise import trace_raster
 from satmask.windows import Window
 

@@ -15,6 +15,7 @@ import pandas as pd
 import shapely
 from pyproj import CRS, Transformer
 
+import satmask.vector_io  # noqa: F401  # geopandas then finds pyogrio loaded as it must be
 from satmask.errors import DataError, InstallError, SettingError
 from satmask.grid import Grid
 from satmask.legend import Legend

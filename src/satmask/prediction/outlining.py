@@ -14,12 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pyogrio
-from pyogrio.errors import DataSourceError
 
 from satmask.errors import SceneError
 from satmask.features import shaping_of, stream_features
 from satmask.polygon_writer import PolygonWriter, stream_polygons
+from satmask.vector_io import pyogrio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +137,7 @@ class Outlines:
             for frame in self._frames():
                 self._writer.write(frame)
             return self._writer.finish()
-        except DataSourceError as error:
+        except pyogrio.errors.DataSourceError as error:
             where, reason = self._writer.path, str(error)
             msg = f"Polygons must be written whole, got {reason!r:.160} for {where}. Is there room on the disk?"
             raise SceneError(msg) from error

@@ -13,6 +13,7 @@ import rasterio
 import shapely
 import shapely.affinity
 
+import satmask.vector_io  # noqa: F401  # geopandas then finds pyogrio loaded as it must be
 from satmask.datasets.town.drawing import LEGEND, Town, draw_town
 from satmask.datasets.town.materials import BANDS
 from satmask.datasets.town.streets import polygons_of
