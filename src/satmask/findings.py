@@ -152,7 +152,9 @@ def _images(part: Part) -> Iterator[Finding]:
     span = part.survey.gsd_m
     if span and span[1] > COARSER * span[0]:
         what = f"Ground sampling distances in {part.name} reach from {span[0]:.2g} to {span[1]:.2g} m."
-        advice = f"Let training meet windows of all sizes of pixels: --set 'augment.gsd_m=[{span[0]:.2g}, {span[1]:.2g}]'."
+        advice = (
+            f"Let training meet windows of all sizes of pixels: --set 'augment.gsd_m=[{span[0]:.2g}, {span[1]:.2g}]'."
+        )
         yield Finding("note", "resolution", what, advice, len(names))
 
 
