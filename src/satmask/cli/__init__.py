@@ -30,6 +30,7 @@ from satmask.cli import (
     submit,
     train,
     tune,
+    view,
 )
 from satmask.cli.output import complain
 from satmask.errors import SatmaskError, SettingError
@@ -58,6 +59,7 @@ for verb in (
     polygons.polygons,
     score.score,
     submit.submit,
+    view.view,
 ):
     app.command()(verb)
 app.add_typer(masks.masks)

@@ -1,0 +1,1 @@
+"""The viewer's page: what a person sees and presses; it computes nothing itself."""

@@ -1,0 +1,169 @@
+"""The page: a map in the middle, panels at its sides, and a line of coordinates below."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from nicegui import run, ui
+from starlette.requests import Request
+
+from satmask.errors import SatmaskError
+from satmask.viewing.page.coordinates import said_coordinates
+from satmask.viewing.page.info_panel import show_facts
+from satmask.viewing.page.keys import Actions, add_keys, layer_actions
+from satmask.viewing.page.layer_panel import layer_panel
+from satmask.viewing.page.parts import icon_button
+from satmask.viewing.page.place_panel import place_panel, step
+from satmask.viewing.page.scene_map import SceneMap
+from satmask.viewing.page.session import Session
+from satmask.viewing.page.state import View
+from satmask.viewing.page.swipe_panel import Swipe, swipe_choice
+from satmask.viewing.page.threshold_panel import threshold_panel
+from satmask.viewing.page.tile_address import tile_address
+from satmask.viewing.pointing import describe
+
+if TYPE_CHECKING:
+    from satmask.viewing.shelf import Shelf
+
+WIDE_PX = 700  # from which the panels stand beside the map
+
+
+def add_page(shelf: Shelf) -> None:
+    """Serve the page of what lies on a shelf at `/`."""
+
+    @ui.page("/", title=f"{shelf.name} · satmask")
+    def page(request: Request) -> None:
+        build_page(Session(shelf, View.read(request.query_params)))
+
+
+def build_page(session: Session) -> None:
+    """Build everything for one tab of a browser."""
+    ui.add_head_html('<link rel="stylesheet" href="/assets/page.css">')
+    ui.colors(primary="#0072B2")
+    Page(session)
+
+
+class Page:
+    """One tab: its parts, and how they hear of each other."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.dark = ui.dark_mode(value=None)
+        self.screen = ui.fullscreen()
+        with ui.left_drawer(value=None, bordered=True).props(
+            f'width=320 breakpoint={WIDE_PX} role="complementary"'
+        ) as self.side:
+            self.side.classes("satmask-side").props('aria-label="Panels"')
+            self._panels()
+        with ui.right_drawer(value=False, bordered=True).props(
+            f"width=320 breakpoint={WIDE_PX} overlay"
+        ) as self.facts_side:
+            self.facts_side.classes("satmask-side").props('aria-label="What lies here"')
+            self._facts_head()
+            self.facts = ui.column().classes("satmask-section").mark("facts").props('aria-live="polite"')
+        self._header()
+        with ui.element("main").classes("satmask-main") as main:
+            self.map = self._map()
+            self.swipe = Swipe(session, self.map)
+        ui.skip_link("To the map", target=main)
+        self._footer()
+        self.keys = add_keys(self._actions())
+        session.listen(self.sync)
+
+    def _map(self) -> SceneMap:
+        return SceneMap(
+            self.session.place.view,
+            at=self.session.view.at,
+            on_click=self.tell,
+            on_move=self._moved,
+            on_point=self._pointed,
+            on_ready=self.sync,
+        )
+
+    def _header(self) -> None:
+        with ui.header().classes("satmask-header"):
+            icon_button("menu", "Panels", self.side.toggle)
+            ui.label(self.session.place.name).classes("satmask-title").mark("title")
+            ui.space()
+            icon_button("info", "Tell about the middle of the map", self.tell_middle)
+            icon_button("contrast", "Light or dark", self._turn_light)
+            icon_button("keyboard", "Keys", self._show_keys)
+            icon_button("fullscreen", "Full screen", self.screen.toggle)
+
+    def _panels(self) -> None:
+        place_panel(self.session)
+        layer_panel(self.session)
+        threshold_panel(self.session, None)
+        swipe_choice(self.session)
+
+    def _facts_head(self) -> None:
+        with ui.element("div").classes("satmask-section"), ui.row().classes("satmask-row"):
+            ui.label("What lies here").classes("satmask-head col")
+            icon_button("close", "Close", self.facts_side.hide)
+
+    def _footer(self) -> None:
+        with ui.footer().classes("satmask-footer"):
+            self.coordinates = ui.label().mark("coordinates").props('aria-label="Coordinates"')
+
+    def sync(self) -> None:
+        """Let the map and the address show what the view says."""
+        if not self.map.ready:
+            return
+        shown = self.session.shown
+        for id_ in set(self.map.tiles) - set(shown):
+            self.map.hide(id_)
+        for order, layer in enumerate(self.session.layers, start=1):
+            if layer.id in shown:
+                address = tile_address(layer.id, self.session.style(layer))
+                self.map.show(layer.id, address, opacity=shown[layer.id] / 100, order=order)
+        self._keep_address()
+
+    def _keep_address(self) -> None:
+        address = json.dumps(f"/?{self.session.view.query}")
+        ui.run_javascript(f"history.replaceState(history.state, '', {address})")
+
+    def _moved(self, lat: float, lng: float, zoom: float) -> None:
+        self.session.view = self.session.view.moved((lat, lng, zoom))
+        self._keep_address()
+        self._pointed(lng, lat)
+
+    def _pointed(self, lng: float, lat: float) -> None:
+        self.coordinates.text = said_coordinates(self.session.place, lng, lat)
+
+    async def tell(self, lng: float, lat: float) -> None:
+        """Open the panel that tells everything about a point."""
+        try:
+            facts = await run.io_bound(describe, self.session.place, lng, lat) or {}
+        except SatmaskError as error:
+            facts = {"here": str(error)}
+        self.facts.clear()
+        with self.facts:
+            show_facts(facts)
+        self.facts_side.show()
+
+    async def tell_middle(self) -> None:
+        """Tell about the middle of the map, for whoever has no pointer."""
+        lat, lng = self.map.leaflet.center
+        await self.tell(lng, lat)
+
+    def _show_keys(self) -> None:
+        self.keys.open()
+
+    def _turn_light(self) -> None:
+        self.dark.value = not self.dark.value
+
+    def _actions(self) -> Actions:
+        """What keys do on this page."""
+        actions = layer_actions(self.session) | {
+            "i": ("Tell about the middle of the map", self.tell_middle),
+            "f": ("Full screen", self.screen.toggle),
+            "d": ("Light or dark", self._turn_light),
+            "m": ("Panels on or off", self.side.toggle),
+        }
+        if len(self.session.shelf.places) > 1:
+            actions |= {
+                "PageDown": ("Next place", lambda: step(self.session, 1)),
+                "PageUp": ("Previous place", lambda: step(self.session, -1)),
+            }
+        return actions

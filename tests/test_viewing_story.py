@@ -1,0 +1,200 @@
+"""The viewer as people use it, in a real browser: look at layers, compare, click, move the threshold, come back."""
+
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from browsing import Tab, browsing, require_browser
+from satmask.viewing.shelf import open_shelf
+from viewer import make_folder, running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("story") / "folder")
+
+
+@pytest.fixture(scope="module")
+def place(folder):
+    (found,) = open_shelf(folder).places
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing(require_browser()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server(browser, folder):
+    with running(folder) as address:
+        yield address
+
+
+@pytest.fixture
+def tab(browser, server):
+    opened = Tab(browser)
+    yield opened
+    opened.close()
+    assert opened.problems == []
+    assert opened.hosts <= {urlsplit(server).netloc, "data:"}, "nothing but this server was asked for anything"
+
+
+def address(page):
+    """What the address says of the view."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def layer(page, place, kind):
+    """The tiles of a layer that are on the map."""
+    return page.locator(f'img.leaflet-tile[src*="{place.first(kind).id}"]')
+
+
+def until(page, condition):
+    """Wait for something to come true."""
+    for _ in range(100):
+        if condition():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
+def hold(page, name):
+    """Give a slider the keyboard's focus."""
+    page.get_by_label(name).locator("[tabindex='0']").first.focus()
+
+
+def middle(page):
+    """The middle of the map, on the screen."""
+    box = page.locator(".satmask-map").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_the_map_comes_with_image_classes_and_polygons(tab, server, place):
+    page = tab.open(server)
+    for kind in ("image", "classes", "polygons"):
+        assert layer(page, place, kind).count()
+    assert not layer(page, place, "probabilities").count()
+    assert page.get_by_text("predictions/town").is_visible()
+    assert re.search(r"\d+ m", page.locator(".leaflet-control-scale-line").inner_text())
+    until(page, lambda: "EPSG:32631" in page.get_by_label("Coordinates").inner_text())
+    assert "0.18" in page.get_by_label("Coordinates").inner_text()
+
+
+def test_layers_are_switched_and_faded(tab, server, place):
+    page = tab.open(server)
+    page.get_by_role("switch", name="Polygons").click()
+    until(page, lambda: not layer(page, place, "polygons").count())
+    page.get_by_role("switch", name="Errors").click()
+    until(page, lambda: layer(page, place, "error").count())
+    hold(page, "Opacity of Errors in per cent")
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    id_ = place.first("error").id
+    until(page, lambda: f"{id_}.80" in address(page)["layers"])
+    assert page.locator(f'.leaflet-layer:has(img[src*="{id_}"])').evaluate("box => box.style.opacity") == "0.8"
+
+
+def test_the_legend_switches_a_class(tab, server, place):
+    page = tab.open(server)
+    page.get_by_role("checkbox", name="building").click()
+    until(page, lambda: layer(page, place, "classes").first.get_attribute("src").endswith("hidden=1"))
+    until(page, lambda: address(page).get("hidden") == "1")
+
+
+def test_the_threshold_recolours_the_probability(tab, server, place):
+    page = tab.open(server)
+    page.get_by_role("switch", name="Probabilities").click()
+    page.get_by_role("switch", name="Threshold").click()
+    hold(page, "Probability from which a pixel has the class")
+    page.keyboard.press("ArrowRight")
+    until(page, lambda: layer(page, place, "probabilities").first.get_attribute("src").endswith("threshold=0.51"))
+    until(page, lambda: address(page).get("threshold") == "0.51")
+
+
+def test_bands_and_stretch_change_the_image(tab, server, place):
+    page = tab.open(server)
+    page.get_by_label("Red", exact=True).click()
+    page.get_by_role("option", name="3 blue").click()
+    until(page, lambda: "bands=2,1,2" in layer(page, place, "image").first.get_attribute("src"))
+    until(page, lambda: address(page).get("bands") == "3,2,3")
+    assert layer(page, place, "image").first.evaluate("tile => tile.decode().then(() => tile.naturalWidth)") == 256
+
+
+def test_a_click_tells_about_the_pixel(tab, server, place):
+    page = tab.open(server)
+    page.mouse.click(*middle(page))
+    facts = page.locator(".satmask-facts")
+    facts.wait_for()
+    text = facts.inner_text()
+    assert "bands red" in text
+    assert "probabilities building" in text
+
+
+def test_swiping_cuts_a_layer(tab, server, place):
+    page = tab.open(server)
+    page.get_by_label("Right of the handle only").click()
+    page.get_by_role("option", name="Classes").click()
+    page.get_by_role("listbox").wait_for(state="hidden")  # it gives the focus back
+    hold(page, "Swipe: where the upper layer begins")
+    box = page.locator(f'.leaflet-layer:has(img[src*="{place.first("classes").id}"])')
+    until(page, lambda: box.evaluate("box => box.style.clip"))
+    before = box.evaluate("box => box.style.clip")
+    page.keyboard.press("ArrowRight")
+    until(page, lambda: box.evaluate("box => box.style.clip") != before)
+    assert address(page)["swipe"] == place.first("classes").id
+
+
+def test_a_link_shows_the_same_view(tab, browser, server, place):
+    page = tab.open(server)
+    page.get_by_role("switch", name="Classes").click()
+    page.locator(".satmask-map").focus()
+    page.keyboard.press("+")
+    until(page, lambda: address(page).get("at", "").endswith(",20") or address(page).get("at", "").endswith(",20.5"))
+    page.mouse.move(0, 0)
+    again = Tab(browser)
+    other = again.open(page.url)
+    until(other, lambda: "at" in address(other))
+    assert address(other) == address(page)
+    assert not layer(other, place, "classes").count()
+    again.close()
+
+
+def test_keys_do_what_buttons_do(tab, server, place):
+    page = tab.open(server)
+    page.keyboard.press("1")
+    until(page, lambda: not layer(page, place, "polygons").count())
+    page.keyboard.press("]")
+    until(page, lambda: address(page).get("threshold") == "0.55")
+    page.keyboard.press("i")
+    page.locator(".satmask-facts").wait_for()
+    page.keyboard.press("?")
+    page.get_by_text("Threshold up").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_the_map_and_opens_panels(browser, server, scheme):
+    tab = Tab(browser, viewport={"width": 390, "height": 780}, color_scheme=scheme, has_touch=True)
+    page = tab.open(server)
+    assert page.locator(".satmask-map").bounding_box()["width"] == 390
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.get_by_role("button", name="Panels").click()
+    page.get_by_role("switch", name="Classes").wait_for()
+    page.wait_for_timeout(300)
+    assert page.get_by_role("switch", name="Classes").bounding_box()["x"] >= 0
+    assert page.evaluate("document.body.classList.contains('body--dark')") == (scheme == "dark")
+    tab.close()
+    assert tab.problems == []
+
+
+def test_everything_that_is_pressed_has_a_name(tab, server):
+    page = tab.open(server)
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('button, a, input, [role=slider], [role=switch], [role=checkbox]')]
+        .filter(e => e.offsetParent && !(e.getAttribute('aria-label') || e.innerText || e.title || e.labels?.length
+                 || e.closest('label')?.innerText || e.closest('[aria-label]')))
+        .map(e => e.outerHTML)"""
+    )
+    assert nameless == []
