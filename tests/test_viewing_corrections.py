@@ -89,7 +89,7 @@ def test_saved_labels_are_read_again(tmp_path, crs):
 def test_corrected_labels_are_what_training_reads(tmp_path):
     (tmp_path / "scenes").mkdir()
     corrections = Corrections(predicted(tmp_path / "scenes"))
-    shed, first, second, third = by_column(corrections)
+    _, first, second, _ = by_column(corrections)
     corrections.accept(first)
     corrections.delete(second)
     corrections.draw(square(corrections.place, 60, 30), 1)

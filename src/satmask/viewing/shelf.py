@@ -147,7 +147,13 @@ class Shelf:
             raise NotFoundError from None
 
 
-def open_shelf(root: str | Path, *, scenes: Sequence[str | Path] = (), truth: str | Path | None = None) -> Shelf:
+def open_shelf(
+    root: str | Path,
+    *,
+    scenes: Sequence[str | Path] = (),
+    truth: str | Path | None = None,
+    legend: Legend | None = None,
+) -> Shelf:
     """Put on the shelf what lies in a folder.
 
     Args:
@@ -155,6 +161,7 @@ def open_shelf(root: str | Path, *, scenes: Sequence[str | Path] = (), truth: st
             which stands for those of its name in its folder.
         scenes: Folders or files of the images that predictions in `root` are of, where they lie elsewhere.
         truth: Folder or file of masks or vector files, where they lie elsewhere.
+        legend: Classes of the truth of scenes without a prediction, instead of what legend files say.
 
     Returns:
         The shelf. Files that can't be opened are told of by their places.
@@ -171,7 +178,7 @@ def open_shelf(root: str | Path, *, scenes: Sequence[str | Path] = (), truth: st
     found = sort_files(files, more_images=images)
     if truth is not None:
         found = _with_truth(found, _files_of(Path(truth)))
-    truths = Truths(found)
+    truths = Truths(found, legend)
     base = Path(root).resolve()
     places = tuple(Place(_digits(scene.name, ID_DIGITS), scene.name, scene, truths) for scene in found.scenes)
     folder = base if base.is_dir() else base.parent

@@ -25,9 +25,12 @@ class Truths:
 
     Attributes:
         files: The files, sorted.
+        legend: The classes, instead of what legend files say.
     """
 
     files: Sorted
+    legend: Legend | None = None
+    _guessed: dict[Path, Legend | None] = field(default_factory=dict)
     _coco: dict[ShelfFile, dict[Path, Labels]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
@@ -42,7 +45,7 @@ class Truths:
         Returns:
             The labels and their file, and what is wrong with them; None where there are none.
         """
-        legend = legend or self._legend(scene)
+        legend = legend or self.legend or self._legend(scene)
         vectors = truth_vectors(scene, self.files.vectors)
         own = bool(vectors) and vectors[0].path.stem.endswith(LABELS)
         try:
@@ -67,11 +70,24 @@ class Truths:
     def _from_mask(
         self, raster: ShelfFile, mask: ShelfFile, legend: Legend | None
     ) -> tuple[Labels | None, ShelfFile | None, list[str]]:
+        legend = legend or self._guess(mask.path.parent)
         pairs = [(raster.real(), mask.real())]
         samples, _, problems = mask.open(lambda _: read_masks(pairs, legend, []))
         if not samples:
             return None, None, [problem.what for problem in problems]
         return FileLabels(samples[0].labels, mask), mask, []
+
+    def _guess(self, folder: Path) -> Legend | None:
+        """The classes of all masks of a folder: one of them may lack some."""
+        with self._lock:
+            if folder not in self._guessed:
+                pairs = []
+                for scene in self.files.scenes:
+                    mask = truth_mask(scene, self.files.masks)
+                    if mask and mask.path.parent == folder and scene.rasters:
+                        pairs.append((scene.rasters[0].real(), mask.real()))
+                self._guessed[folder] = read_masks(pairs, None, [])[1]
+            return self._guessed[folder]
 
     def _from_vectors(
         self, files: list[ShelfFile], grid: Grid, legend: Legend | None
