@@ -81,10 +81,12 @@ def _warped(
 
 
 def _placed(raster: OpenRaster, grid: Grid, stack: ExitStack) -> Any:
-    """The raster, or where it doesn't say where it lies, a view of it that does."""
+    """The raster, or a view of it that says where it lies, or that has north up as rio-tiler wants it in web mercator."""
     file = raster.file
-    if file.crs is not None and grid.crs is not None and not file.transform.is_identity:
-        return file
+    if file.crs is not None and not file.transform.is_identity:
+        a, b, _, d, e, _ = tuple(file.transform)[:6]
+        plain = a > 0 > e and b == d == 0
+        return file if plain or file.crs.to_epsg() != 3857 else stack.enter_context(WarpedVRT(file, crs=file.crs))
     crs = rasterio.crs.CRS.from_wkt(grid.crs.to_wkt()) if grid.crs else None
     place = {"crs": crs, "transform": grid.transform}
     size = {"height": grid.height, "width": grid.width}

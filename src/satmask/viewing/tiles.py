@@ -188,7 +188,8 @@ def _errors(view: MapView, layer: Layer, tile: Tile, style: TileStyle) -> np.nda
     said, true = layer.parts
     if said.legend is None or true.legend is None:
         raise NotFoundError
-    places = np.array([_place_of(id_, true) for id_ in said.legend.ids] + [NOTHING, UNKNOWN])
+    # -1, the last, stands for nothing, and -2 for unknown.
+    places = np.array([_place_of(id_, true) for id_ in said.legend.ids] + [UNKNOWN, NOTHING])
     there, found = tile_channels(view, true, tile), places[tile_channels(view, said, tile)]
     # What is drawn as "no class" needn't be told where it is seen and isn't.
     background = _place_of(0, true)
