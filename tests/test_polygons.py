@@ -1,5 +1,8 @@
 """Laws of polygons: they are the classes again, lie where the pixels lie, and measure what the ground measures."""
 
+import json
+import socketserver
+import threading
 from importlib.util import find_spec
 
 import cv2
@@ -212,3 +215,37 @@ def test_probabilities_of_polygons_are_numbers_in_files(tmp_path, suffix):
     assert sorted(back["min_probability"]) == pytest.approx(least)
     assert (back["min_probability"] <= back["score"]).all()
     assert (back["score"] == back["mean_probability"]).all()
+
+
+@pytest.mark.parametrize(
+    "crs",
+    [
+        {"type": "link", "properties": {"href": "ADDRESS"}},
+        {"type": "url", "properties": {"url": "ADDRESS"}},
+        {"type": "LINK", "properties": {"href": "ADDRESS", "type": "proj4"}},
+    ],
+)
+@pytest.mark.parametrize("spelling", ["plain", "escaped", "twice", "single quotes"])
+def test_a_crs_somewhere_else_is_never_fetched(tmp_path, crs, spelling):
+    # GDAL asks the network for what such a GeoJSON names as its CRS.
+    asked = []
+    with socketserver.TCPServer(("127.0.0.1", 0), lambda *_: asked.append(1)) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        ring = [[[0, 0], [1, 0], [1, 1], [0, 0]]]
+        feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": ring}}
+        text = json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]})
+        text = text.replace("ADDRESS", f"http://127.0.0.1:{server.server_address[1]}/crs")
+        if spelling == "escaped":
+            text = text.replace('"crs"', '"\\u0063rs"')
+        if spelling == "twice":
+            text = text.replace(
+                '"features"', '"crs": {"type": "name", "properties": {"name": "EPSG:4326"}}, "features"'
+            )
+        if spelling == "single quotes":
+            text = text.replace('"', "'")
+        path = tmp_path / "a.geojson"
+        path.write_text(text)
+        with pytest.raises(DataError, match="must hold its polygons itself"):
+            read_polygons(path)
+        server.shutdown()
+    assert not asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import warnings
@@ -309,11 +310,9 @@ def read_polygons(path: str | Path, *, layer: str | None = None) -> geopandas.Ge
     if not path.is_file():
         msg = f"Polygon file must exist, got {str(path)!r}."
         raise DataError(msg)
-    with path.open("rb") as file:
-        if b"<OGRVRT" in file.read(4096):
-            # Such a file reads whatever other file or address it names.
-            msg = f"Polygon file must hold its polygons itself, got one that points elsewhere: {path.name}."
-            raise DataError(msg)
+    if _points_elsewhere(path):
+        msg = f"Polygon file must hold its polygons itself, got one that points elsewhere: {path.name}."
+        raise DataError(msg)
     try:
         if path.suffix.lower() == ".parquet":
             frame = geopandas.read_parquet(path)
@@ -325,6 +324,37 @@ def read_polygons(path: str | Path, *, layer: str | None = None) -> geopandas.Ge
         msg = f"Polygon file must be a vector file, got {str(error)!r:.120} for {path.name}."
         raise DataError(msg) from error
     return frame.rename(columns={short: name for name, short in SHAPEFILE_NAMES.items()})
+
+
+def _points_elsewhere(path: Path) -> bool:
+    """Whether GDAL would open another file or address that this one names."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if b"<OGRVRT" in head:
+        return True
+    begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return begin.startswith((b"{", b"loadGeoJSON(", b"jsonp(")) and _links_crs(path)
+
+
+def _links_crs(path: Path) -> bool:
+    """Whether a GeoJSON leaves its CRS to an address, which GDAL fetches; or is none, and who knows what GDAL makes of it."""
+    text = path.read_bytes()
+    if b"crs" not in text and b"\\u" not in text:  # nor one that is written in escapes
+        return False
+    linked = False
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal linked
+        for key, value in pairs:
+            if key == "crs" and isinstance(value, dict):
+                linked |= str(value.get("type")).lower() in ("link", "url")
+        return dict(pairs)
+
+    try:
+        json.loads(text.decode("utf-8-sig"), object_pairs_hook=look)
+    except (ValueError, RecursionError):
+        return True
+    return linked
 
 
 def _check(classes: np.ndarray, grid: Grid, legend: Legend, probabilities: np.ndarray | None) -> None:
