@@ -3,10 +3,16 @@
 import re
 from urllib.parse import parse_qs, urlsplit
 
+import geopandas
 import pytest
 
 from browsing import Tab, browsing, require_browser
+from satmask.viewing.judging import Judge
 from satmask.viewing.shelf import open_shelf
+
+pytest.importorskip("nicegui", reason="The viewer's page must have the extra `view`: pip install 'satmask[view]'.")
+
+from satmask.viewing.page.judge_panel import kind_text  # once NiceGUI is known to be there
 from viewer import make_folder, running
 
 
@@ -93,8 +99,8 @@ def test_layers_are_switched_and_faded(tab, server, place):
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
     id_ = place.first("error").id
-    until(page, lambda: f"{id_}.80" in address(page)["layers"])
-    assert page.locator(f'.leaflet-layer:has(img[src*="{id_}"])').evaluate("box => box.style.opacity") == "0.8"
+    until(page, lambda: f"{id_}.50" in address(page)["layers"])
+    assert page.locator(f'.leaflet-layer:has(img[src*="{id_}"])').evaluate("box => box.style.opacity") == "0.5"
 
 
 def test_the_legend_switches_a_class(tab, server, place):
@@ -198,3 +204,120 @@ def test_everything_that_is_pressed_has_a_name(tab, server):
         .map(e => e.outerHTML)"""
     )
     assert nameless == []
+
+
+def test_the_threshold_tells_what_it_scores(tab, server, place):
+    page = tab.open(server)
+    page.get_by_role("switch", name="Threshold").click()
+    hold(page, "Probability from which a pixel has the class")
+    page.keyboard.press("ArrowRight")
+    wanted = Judge(place).at(1, 0.51)
+    page.get_by_text(
+        f"IoU {wanted['iou']:.3f} · precision {wanted['precision']:.3f} · recall {wanted['recall']:.3f}"
+    ).wait_for()
+
+
+def test_judging_lists_the_worst_and_jumps_to_it(tab, server, place):
+    page = tab.open(server)
+    until(page, lambda: "at" in address(page))
+    before = address(page)["at"]
+    page.get_by_role("tab", name="Judge").click()
+    worst = Judge(place).worst()
+    page.get_by_text(f"1. {kind_text(worst[0].kind)}").wait_for()
+    score = Judge(place).scores()["classes"][0]["iou"]
+    assert page.get_by_role("cell", name=f"{score:.3f}").is_visible()
+    page.keyboard.press("n")
+    until(page, lambda: address(page)["at"] != before)
+    lat, lng, _ = map(float, address(page)["at"].split(","))
+    (south, west), (north, east) = worst[0].box
+    assert south <= lat <= north
+    assert west <= lng <= east
+    first = address(page)["at"]
+    page.keyboard.press("n")
+    until(page, lambda: address(page)["at"] != first)
+    page.keyboard.press("p")
+    until(page, lambda: address(page)["at"] == first)
+
+
+def test_findings_are_filtered(tab, server, place):
+    page = tab.open(server)
+    page.get_by_role("tab", name="Judge").click()
+    rows = page.locator(".satmask-finding")
+    until(page, lambda: rows.count() == len(Judge(place).worst()))
+    page.get_by_label("Error", exact=True).click()
+    page.get_by_role("option", name="Invented").click()
+    until(page, lambda: rows.count() == len(Judge(place).worst(kinds=("invented",))))
+    assert rows.count()
+
+
+def test_labels_are_drawn_deleted_undone_and_kept(browser, tmp_path):
+    folder = make_folder(tmp_path / "folder")
+    (scene,) = folder.glob("scenes/*.tif")
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    with running(folder) as server:
+        tab = Tab(browser)
+        page = tab.open(server)
+        page.get_by_role("tab", name="Correct").click()
+        labels = page.get_by_text(re.compile(r"^\d+ labels"))
+        labels.wait_for()
+        count = int(labels.inner_text().split()[0])
+        draw(page, "Draw")
+        page.get_by_text(f"{count + 1} labels").wait_for()
+        page.get_by_text("saved in town.labels.gpkg").wait_for()
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_text(f"{count} labels").wait_for()
+        page.get_by_role("button", name="Undo").click()
+        page.get_by_text(f"{count + 1} labels").wait_for()
+        draw(page, "Ignore area", down=120)
+        page.get_by_text(f"{count + 2} labels").wait_for()
+        tab.close()
+        assert set(tab.problems) <= {FLAT}
+    saved = geopandas.read_file(scene.with_name("town.labels.gpkg"))
+    assert len(saved) == count + 2
+    assert saved["status"].tolist()[-2:] == ["drawn", "ignored"]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_label_is_reshaped_and_found_again(browser, tmp_path):
+    folder = make_folder(tmp_path / "folder")
+    with running(folder) as server:
+        tab = Tab(browser)
+        page = tab.open(server)
+        page.get_by_role("tab", name="Correct").click()
+        page.get_by_text(re.compile(r"^\d+ labels")).wait_for()
+        draw(page, "Draw")
+        page.get_by_text(re.compile(r"^Label \d+: drawn")).wait_for()
+        page.get_by_role("button", name="Reshape").click()
+        corner = page.locator(".leaflet-editing-icon").first
+        corner.wait_for()
+        box = corner.bounding_box()
+        page.mouse.move(box["x"] + 5, box["y"] + 5)
+        page.mouse.down()
+        page.mouse.move(box["x"] - 40, box["y"] - 40, steps=4)
+        page.mouse.up()
+        page.get_by_role("button", name="Keep shape").click()
+        page.get_by_text(re.compile(r"^Label \d+: reshaped")).wait_for()
+        tab.close()
+    with running(folder) as server:
+        tab = Tab(browser)
+        page = tab.open(server)
+        page.get_by_role("tab", name="Correct").click()
+        page.get_by_text("saved in town.labels.gpkg").wait_for()
+        tab.close()
+    saved = geopandas.read_file(folder / "scenes" / "town.labels.gpkg")
+    assert saved["status"].tolist()[-1] == "reshaped"
+
+
+# Leaflet.draw says so of Leaflet's own function.
+FLAT = "Deprecated use of _flat, please use L.LineUtil.isFlat instead."
+
+
+def draw(page, button, *, down=0):
+    """Draw a square near the middle of the map."""
+    page.get_by_role("button", name=button, exact=True).click()
+    page.locator(".leaflet-mouse-marker").first.wait_for(state="attached")
+    left, top = middle(page)
+    for x, y in ((0, 0), (60, 0), (60, 60), (0, 60), (0, 0)):
+        page.mouse.move(left + x, top + y + down)
+        page.mouse.click(left + x, top + y + down)
+        page.wait_for_timeout(80)

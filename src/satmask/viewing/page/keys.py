@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nicegui import background_tasks, helpers, ui
+
+from satmask.viewing.page.session import OPACITIES
 
 if TYPE_CHECKING:
     from nicegui.events import KeyEventArguments
 
     from satmask.viewing.page.session import Session
+    from satmask.viewing.shelf import Layer
 
 STEP = 0.05
 
@@ -22,7 +26,7 @@ def layer_actions(session: Session) -> Actions:
     """Keys that switch layers and move the threshold."""
     actions: Actions = {}
     for number, layer in enumerate(list(reversed(session.layers))[:9], start=1):
-        actions[str(number)] = (f"{layer.title} on or off", lambda id_=layer.id: _toggle(session, id_))  # type: ignore[misc]
+        actions[str(number)] = (f"{layer.title} on or off", partial(_toggle, session, layer))
     if session.first("probabilities"):
         actions["["] = ("Threshold down", lambda: _shift(session, -STEP))
         actions["]"] = ("Threshold up", lambda: _shift(session, STEP))
@@ -72,11 +76,11 @@ ON_MAP: Actions = {
 }
 
 
-def _toggle(session: Session, id_: str) -> None:
-    if id_ in session.shown:
-        session.hide(id_)
+def _toggle(session: Session, layer: Layer) -> None:
+    if layer.id in session.shown:
+        session.hide(layer.id)
     else:
-        session.show(id_, 100)
+        session.show(layer.id, OPACITIES[layer.kind])
 
 
 def _shift(session: Session, by: float) -> None:

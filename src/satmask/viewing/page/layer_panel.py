@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
+from satmask.pictures import ERRORS
 from satmask.viewing.page.parts import Range, Slider
+from satmask.viewing.page.session import OPACITIES
 
 if TYPE_CHECKING:
     from nicegui.events import GenericEventArguments, ValueChangeEventArguments
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     from satmask.viewing.page.session import Session
     from satmask.viewing.shelf import Layer
 
+ERROR_WORDS = {
+    "true positive": "Right",
+    "false positive": "Invented",
+    "false negative": "Missed",
+    "wrong class": "Another class",
+}
 PAUSE_S = 0.2  # between two looks of all tiles, while a slider is drawn
 WIDEST_LEGEND = 60  # classes with a switch
 
@@ -26,6 +34,8 @@ def layer_panel(session: Session) -> None:
         for layer in reversed(session.layers):
             _layer_row(session, layer)
     _legend(session)
+    if session.first("error"):
+        _error_key()
     image = session.first("image")
     if image is not None:
         _image(session, image)
@@ -37,7 +47,7 @@ def _layer_row(session: Session, layer: Layer) -> None:
     with ui.row().classes("satmask-row"):
         switch = ui.switch(layer.title, value=opacity is not None).props("dense")
         switch.mark(f"layer-{layer.kind}").classes("col")
-        slider = Slider(min=0, max=100, step=5, value=100 if opacity is None else opacity)
+        slider = Slider(min=0, max=100, step=5, value=OPACITIES[layer.kind] if opacity is None else opacity)
         slider.classes("satmask-slider").props["aria-label"] = f"Opacity of {layer.title} in per cent"
 
     def apply() -> None:
@@ -73,6 +83,16 @@ def _class_row(session: Session, entry: LegendClass) -> None:
         ui.element("span").classes("satmask-swatch").style(f"background: {entry.colour}").props('aria-hidden="true"')
         box = ui.checkbox(entry.name, value=entry.id not in session.view.hidden, on_change=change)
         box.props("dense").classes("col")
+
+
+def _error_key() -> None:
+    """What the colours of errors mean."""
+    with ui.element("section").props('aria-label="Colours of errors"').classes("satmask-section"):
+        ui.label("Errors").classes("satmask-head")
+        for name, colour in ERRORS.items():
+            with ui.row().classes("satmask-row satmask-key"):
+                ui.element("span").classes("satmask-swatch").style(f"background: {colour}").props('aria-hidden="true"')
+                ui.label(ERROR_WORDS[name]).classes("satmask-note")
 
 
 def _image(session: Session, image: Layer) -> None:

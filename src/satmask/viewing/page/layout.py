@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from nicegui import run, ui
 from starlette.requests import Request
 
 from satmask.errors import SatmaskError
 from satmask.viewing.page.coordinates import said_coordinates
+from satmask.viewing.page.correct_panel import CorrectPanel
 from satmask.viewing.page.info_panel import show_facts
+from satmask.viewing.page.judge_panel import JudgePanel
 from satmask.viewing.page.keys import Actions, add_keys, layer_actions
 from satmask.viewing.page.layer_panel import layer_panel
 from satmask.viewing.page.parts import icon_button
 from satmask.viewing.page.place_panel import place_panel, step
 from satmask.viewing.page.scene_map import SceneMap
 from satmask.viewing.page.session import Session
+from satmask.viewing.page.shared import Shared
 from satmask.viewing.page.state import View
 from satmask.viewing.page.swipe_panel import Swipe, swipe_choice
 from satmask.viewing.page.threshold_panel import threshold_panel
@@ -24,48 +29,50 @@ from satmask.viewing.page.tile_address import tile_address
 from satmask.viewing.pointing import describe
 
 if TYPE_CHECKING:
+    from nicegui.events import ValueChangeEventArguments
+
     from satmask.viewing.shelf import Shelf
 
+PANELS = ("Layers", "Judge", "Correct")
 WIDE_PX = 700  # from which the panels stand beside the map
 
 
 def add_page(shelf: Shelf) -> None:
     """Serve the page of what lies on a shelf at `/`."""
+    shared = Shared(shelf)
 
     @ui.page("/", title=f"{shelf.name} · satmask")
     def page(request: Request) -> None:
-        build_page(Session(shelf, View.read(request.query_params)))
+        build_page(Session(shelf, View.read(request.query_params)), shared)
 
 
-def build_page(session: Session) -> None:
+def build_page(session: Session, shared: Shared) -> None:
     """Build everything for one tab of a browser."""
     ui.add_head_html('<link rel="stylesheet" href="/assets/page.css">')
     ui.colors(primary="#0072B2")
-    Page(session)
+    Page(session, shared)
 
 
 class Page:
     """One tab: its parts, and how they hear of each other."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, shared: Shared) -> None:
         self.session = session
         self.dark = ui.dark_mode(value=None)
         self.screen = ui.fullscreen()
-        with ui.left_drawer(value=None, bordered=True).props(
-            f'width=320 breakpoint={WIDE_PX} role="complementary"'
-        ) as self.side:
-            self.side.classes("satmask-side").props('aria-label="Panels"')
-            self._panels()
-        with ui.right_drawer(value=False, bordered=True).props(
-            f"width=320 breakpoint={WIDE_PX} overlay"
-        ) as self.facts_side:
-            self.facts_side.classes("satmask-side").props('aria-label="What lies here"')
+        self.side = ui.left_drawer(value=None, bordered=True).props(f"width=320 breakpoint={WIDE_PX}")
+        self.facts_side = ui.right_drawer(value=False, bordered=True).props(f"width=320 breakpoint={WIDE_PX} overlay")
+        for drawer, label in ((self.side, "Panels"), (self.facts_side, "What lies here")):
+            drawer.classes("satmask-side").props(f'aria-label="{label}"')
+        with self.facts_side:
             self._facts_head()
             self.facts = ui.column().classes("satmask-section").mark("facts").props('aria-live="polite"')
         self._header()
         with ui.element("main").classes("satmask-main") as main:
             self.map = self._map()
             self.swipe = Swipe(session, self.map)
+        with self.side:
+            self._panels(shared)
         ui.skip_link("To the map", target=main)
         self._footer()
         self.keys = add_keys(self._actions())
@@ -75,10 +82,11 @@ class Page:
         return SceneMap(
             self.session.place.view,
             at=self.session.view.at,
-            on_click=self.tell,
+            on_click=self._clicked,
             on_move=self._moved,
             on_point=self._pointed,
             on_ready=self.sync,
+            on_draw=self._drawn if self.session.place.legend else None,
         )
 
     def _header(self) -> None:
@@ -91,11 +99,44 @@ class Page:
             icon_button("keyboard", "Keys", self._show_keys)
             icon_button("fullscreen", "Full screen", self.screen.toggle)
 
-    def _panels(self) -> None:
+    def _panels(self, shared: Shared) -> None:
+        """Tabs of what can be seen, judged and corrected; the last two where there are classes."""
         place_panel(self.session)
-        layer_panel(self.session)
-        threshold_panel(self.session, None)
-        swipe_choice(self.session)
+        with ui.tabs().props("dense no-caps align=justify").classes("satmask-tabs") as self.tabs:
+            for name in PANELS if self.session.place.legend else PANELS[:1]:
+                ui.tab(name)
+        with (
+            ui.tab_panels(self.tabs, value=PANELS[0], on_change=self._turned)
+            .props("keep-alive")
+            .classes("satmask-panels")
+        ):
+            with ui.tab_panel(PANELS[0]):
+                layer_panel(self.session)
+                threshold_panel(self.session, shared.judge(self.session.place))
+                swipe_choice(self.session)
+            if self.session.place.legend:
+                with ui.tab_panel(PANELS[1]):
+                    self.judging = JudgePanel(self.session, shared, self.map)
+                with ui.tab_panel(PANELS[2]):
+                    self.correcting = CorrectPanel(self.session, shared, self.map)
+
+    async def _turned(self, event: ValueChangeEventArguments[Any]) -> None:
+        """Load what a panel needs when it is opened, and clear the map of the last one's shapes."""
+        self.judging.clear()
+        self.correcting.hide()
+        if event.value == PANELS[1]:
+            await self.judging.load()
+        elif event.value == PANELS[2]:
+            await self.correcting.load()
+
+    async def _clicked(self, lng: float, lat: float) -> None:
+        if self.tabs.value == PANELS[2]:
+            await self.correcting.choose(lng, lat)
+        else:
+            await self.tell(lng, lat)
+
+    async def _drawn(self, corners: list[tuple[float, float]]) -> None:
+        await self.correcting.drawn(corners)
 
     def _facts_head(self) -> None:
         with ui.element("div").classes("satmask-section"), ui.row().classes("satmask-row"):
@@ -161,9 +202,36 @@ class Page:
             "d": ("Light or dark", self._turn_light),
             "m": ("Panels on or off", self.side.toggle),
         }
+        if self.session.place.legend:
+            actions |= {
+                "n": ("Next to look at", lambda: self._step(1)),
+                "p": ("Previous to look at", lambda: self._step(-1)),
+            } | self._corrections()
         if len(self.session.shelf.places) > 1:
             actions |= {
                 "PageDown": ("Next place", lambda: step(self.session, 1)),
                 "PageUp": ("Previous place", lambda: step(self.session, -1)),
             }
         return actions
+
+    def _corrections(self) -> Actions:
+        """Keys for correcting, which do nothing while another panel is open."""
+        panel = self.correcting
+        deeds: Actions = {
+            "a": ("Accept the label", panel.accept),
+            "Delete": ("Delete the label", panel.delete),
+            "e": ("Reshape the label", panel.reshape),
+            "Enter": ("Keep the new shape", panel.keep_shape),
+            "b": ("Draw a label", partial(panel.draw, "label")),
+            "x": ("Draw an area to ignore", partial(panel.draw, "ignore")),
+            "u": ("Undo", panel.undo),
+        }
+        return {key: (words, partial(self._if_correcting, deed)) for key, (words, deed) in deeds.items()}
+
+    def _if_correcting(self, deed: Callable[[], Any]) -> Any:
+        return deed() if self.tabs.value == PANELS[2] else None
+
+    def _step(self, by: int) -> Any:
+        if self.tabs.value == PANELS[2]:
+            return self.correcting.step(by)
+        return self.judging.step(by)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
@@ -168,6 +168,34 @@ class SceneMap:
         corners = [[[lat, lng] for lng, lat in ring] for ring in rings]
         layer: LeafletLayer = self.leaflet.generic_layer(name="polygon", args=[corners, style])
         return layer
+
+    def shapes(self, features: list[dict[str, Any]], look: Mapping[str, Any]) -> LeafletLayer:
+        """Show GeoJSON features, all in one look."""
+        content = {"type": "FeatureCollection", "features": features}
+        layer: LeafletLayer = self.leaflet.generic_layer(
+            name="geoJSON", args=[content, {"style": dict(look), "interactive": False}]
+        )
+        return layer
+
+    def draw(self, kind: str) -> None:
+        """Let the next clicks draw a shape; `Escape` ends it."""
+        self.leaflet.run_map_method("startDrawing", kind, {"shapeOptions": DRAWN})
+
+    async def box(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """South and west, north and east of what is in sight; None if the browser doesn't say."""
+        try:
+            found = await self.leaflet.run_map_method("getBounds", timeout=3)
+        except TimeoutError:
+            return None
+        if not found:
+            return None
+        low, high = found["_southWest"], found["_northEast"]
+        return (low["lat"], low["lng"]), (high["lat"], high["lng"])
+
+    async def corners(self, layer: LeafletLayer) -> list[list[tuple[float, float]]]:
+        """The rings of a shape as it is now, as `(lng, lat)`."""
+        found = await layer.run_method("getLatLngs", timeout=5)
+        return [[(float(point["lng"]), float(point["lat"])) for point in ring] for ring in found]
 
     def remove(self, layer: LeafletLayer) -> None:
         """Take a shape off the map."""

@@ -12,8 +12,17 @@ from satmask.viewing.styles import TileStyle
 if TYPE_CHECKING:
     from satmask.viewing.shelf import Layer, Place, Shelf
 
-# Seen at first, with the opacity that leaves what lies beneath in sight.
-AT_FIRST = {"image": 100, "classes": 60, "polygons": 100}
+# Opacities that leave what lies beneath in sight, and what is seen at first.
+OPACITIES = {
+    "image": 100,
+    "uncertainty": 70,
+    "probabilities": 70,
+    "truth": 60,
+    "classes": 60,
+    "error": 70,
+    "polygons": 100,
+}
+AT_FIRST = ("image", "classes", "polygons")
 ORDER = ("image", "uncertainty", "probabilities", "truth", "classes", "error", "polygons")
 
 
@@ -97,7 +106,7 @@ class Session:
         ids = {layer.id for layer in self.place.layers}
         shown = None if view.layers is None else tuple(pair for pair in view.layers if pair[0] in ids)
         if shown is None:
-            shown = tuple((layer.id, AT_FIRST[layer.kind]) for layer in self.layers if self._begins(layer))
+            shown = tuple((layer.id, OPACITIES[layer.kind]) for layer in self.layers if self._begins(layer))
         image = self.first("image")
         count = 0 if image is None else len(image.bands)
         return replace(

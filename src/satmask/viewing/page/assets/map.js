@@ -39,6 +39,15 @@
     },
   });
 
+  // Begin to draw; Leaflet.draw says on the map when it is done.
+  L.Map.include({
+    startDrawing(kind, options) {
+      this._tool?.disable();
+      this._tool = new L.Draw[kind](this, options);
+      this._tool.enable();
+    },
+  });
+
   // The scale of an image that lies nowhere on Earth.
   L.PixelScale = L.Control.Scale.extend({
     _updateMetric(most) {
