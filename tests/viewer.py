@@ -62,7 +62,7 @@ def predicted(truth):
 def write(path, values, grid, legend, band, **options):
     """Write a band with its legend."""
     settings = {"driver": "GTiff", "count": 1, "dtype": values.dtype, "height": grid.height, "width": grid.width}
-    settings |= {"transform": grid.transform, "crs": grid.crs, "tiled": True, "blockxsize": 256, "blockysize": 256}
+    settings |= {"transform": grid.transform, "crs": grid.crs.to_wkt(), "tiled": True, "blockxsize": 256, "blockysize": 256}
     with rasterio.open(path, "w", **settings, **options) as file:
         file.write(values, 1)
         file.set_band_description(1, band)

@@ -117,4 +117,6 @@ def _layers(text: str | None) -> tuple[tuple[str, int], ...] | None:
     if text is None:
         return None
     found = re.findall(r"(?:^|,)([a-z0-9]{1,64})\.([0-9]{1,3})(?=,|$)", text)
+    if text and not found:
+        return None
     return tuple((id_, min(int(opacity), 100)) for id_, opacity in found[:MOST_LAYERS])
