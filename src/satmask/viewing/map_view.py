@@ -177,7 +177,8 @@ class MapView:
 
 def _apply(transform: Affine, points: np.ndarray) -> np.ndarray:
     a, b, c, d, e, f = tuple(transform)[:6]
-    return np.asarray(points @ np.array([[a, d], [b, e]]) + (c, f))
+    with np.errstate(invalid="ignore"):  # where PROJ can't say where a point is
+        return np.asarray(points @ np.array([[a, d], [b, e]]) + (c, f))
 
 
 def _turn(points: np.ndarray, to_degrees: Transformer, *, inverse: bool) -> np.ndarray:

@@ -94,12 +94,13 @@ def features(place: Place, layer: Layer, *, box: Box | None = None, most: int = 
 
 def _coordinates(place: Place, column: float, row: float, point: tuple[float, float]) -> dict[str, Any]:
     grid = place.grid
-    x, y = grid.transform @ (column, row) if grid.crs is not None else (None, None)
+    known = grid.crs is not None and math.isfinite(column) and math.isfinite(row)
+    x, y = grid.transform @ (column, row) if known else (None, None)
     on_earth = place.view.projection == "mercator"
     code = grid.crs.to_authority() if grid.crs is not None else None
     return {
-        "column": column,
-        "row": row,
+        "column": _plain(column),
+        "row": _plain(row),
         "x": x,
         "y": y,
         "crs": ":".join(code) if code else grid.crs.name if grid.crs is not None else None,
