@@ -10,7 +10,7 @@ import shapely
 from nicegui import run, ui
 
 from satmask.errors import SatmaskError
-from satmask.viewing.page.parts import icon_button
+from satmask.viewing.page.parts import icon_button, uncover_map
 
 if TYPE_CHECKING:
     from satmask.viewing.corrections import Corrections
@@ -225,6 +225,7 @@ class CorrectPanel:
     def draw(self, what: str) -> None:
         """Begin to draw a label, or an area where nothing is known."""
         self.drawing, self._drawing = what, True
+        uncover_map()
         self.map.draw("Polygon")
 
     def _stopped(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
 
 DEEPEST = 4
+DIGITS = {"column": 0, "row": 0, "x": 2, "y": 2, "longitude": 6, "latitude": 6}
 MOST = 200  # lines
 
 
@@ -36,7 +38,7 @@ def flat(facts: Mapping[str, Any], *, before: str = "", depth: int = 0) -> list[
         name = f"{before} {key}".strip().replace("_", " ")
         parts = _parts(value)
         if parts is None or depth >= DEEPEST:
-            found.append((name, said(value)))
+            found.append((name, _said_of(str(key), value)))
         else:
             found += flat(parts, before=name, depth=depth + 1)
     return found
@@ -51,12 +53,20 @@ def _parts(value: object) -> Mapping[str, Any] | None:
     return None
 
 
+def _said_of(key: str, value: object) -> str:
+    """Say a value as suits its name: numbers of pixels are whole, places have digits that tell them apart."""
+    digits = DIGITS.get(key)
+    if digits is None or not isinstance(value, float):
+        return said(value)
+    return f"{math.floor(value)}" if digits == 0 else f"{value:.{digits}f}"
+
+
 def said(value: object) -> str:
     """Say a value in a few words.
 
     Example:
-        >>> said(0.123456), said([1, 2.5]), said(None)
-        ('0.1235', '1, 2.5', '–')
+        >>> said(0.123456), said([1, 2.5]), said(None), said([])
+        ('0.1235', '1, 2.5', '–', 'none')
     """
     if value is None:
         return "–"
@@ -65,5 +75,5 @@ def said(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.1f}"
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return ", ".join(said(part) for part in value[:64])
+        return ", ".join(said(part) for part in value[:64]) or "none"
     return str(value)[:500]

@@ -10,7 +10,7 @@ from nicegui import run, ui
 
 from satmask.errors import SatmaskError
 from satmask.viewing.judging import overall
-from satmask.viewing.page.parts import icon_button
+from satmask.viewing.page.parts import icon_button, uncover_map
 from satmask.viewing.page.thumbnails import thumbnail_of
 from satmask.viewing.page.tile_address import tile_address
 from satmask.viewing.styles import TileStyle
@@ -180,6 +180,7 @@ class JudgePanel:
         self.clear()
         (south, west), (north, east) = finding.box
         self._outline = self.map.outline([[(west, south), (east, south), (east, north), (west, north)]])
+        uncover_map()
         self.map.fit(finding.box, closest=self.session.place.view.native_zoom + 1)
         ui.notify(
             f"{number + 1} of {len(self.findings)}: {kind_text(finding.kind)}, {said(finding)}",

@@ -25,3 +25,8 @@ def icon_button(icon: str, label: str, action: Callable[[], Any]) -> ui.button:
     button = ui.button(icon=icon, on_click=action, color=None).props("flat round dense")
     button.props["aria-label"] = label
     return button.tooltip(label)
+
+
+def uncover_map() -> None:
+    """Close the panels where they lie over the map, as they do on a phone."""
+    ui.run_javascript("document.querySelector('.q-drawer__backdrop:not(.hidden)')?.click()")

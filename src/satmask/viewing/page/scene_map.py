@@ -84,7 +84,7 @@ class SceneMap:
         self.leaflet.run_map_method(":addControl", f"{scale}({{imperial: false, maxWidth: 140, pixels: {pixels}}})")
         if self._fit_at_first:
             self._fit_at_first = False
-            self.fit(self.view.bounds)
+            self.fit(self.view.bounds, animate=False)
         self._on_ready()
         if self._swiped:
             self.swipe(*self._swiped)
@@ -157,9 +157,9 @@ class SceneMap:
             self.tiles[self._swiped[0]].run_method("unswipe")
         self._swiped = None
 
-    def fit(self, box: Sequence[Sequence[float]], *, closest: int | None = None) -> None:
+    def fit(self, box: Sequence[Sequence[float]], *, closest: int | None = None, animate: bool = True) -> None:
         """Move so that a box, `((south, west), (north, east))`, is in sight."""
-        options = {} if closest is None else {"maxZoom": closest}
+        options = {"animate": animate} | ({} if closest is None else {"maxZoom": closest})
         self.leaflet.run_map_method("fitBounds", [list(corner) for corner in box], options)
 
     def outline(self, rings: Sequence[Sequence[tuple[float, float]]], *, editable: bool = False) -> LeafletLayer:

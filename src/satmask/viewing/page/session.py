@@ -118,4 +118,6 @@ class Session:
         )
 
     def _begins(self, layer: Layer) -> bool:
-        return layer.kind in AT_FIRST and self.first(layer.kind) is layer
+        """Whether a layer is seen at first: image, classes and polygons; the truth where nothing was predicted."""
+        kinds = AT_FIRST if self.first("classes") or self.first("polygons") else (*AT_FIRST, "truth")
+        return layer.kind in kinds and self.first(layer.kind) is layer
