@@ -1,12 +1,17 @@
 """The viewer as people use it, in a real browser: look at layers, compare, click, move the threshold, come back."""
 
 import re
+import socket
 from urllib.parse import parse_qs, urlsplit
 
+import cv2
 import geopandas
+import numpy as np
 import pytest
+import rasterio
 
 from browsing import Tab, browsing, require_browser
+from satmask.cli import main
 from satmask.viewing.judging import Judge
 from satmask.viewing.shelf import open_shelf
 
@@ -193,6 +198,55 @@ def test_a_phone_shows_the_map_and_opens_panels(browser, server, scheme):
     assert page.evaluate("document.body.classList.contains('body--dark')") == (scheme == "dark")
     tab.close()
     assert tab.problems == []
+
+
+def test_light_and_dark_are_turned(browser, server):
+    tab = Tab(browser, color_scheme="dark")
+    page = tab.open(server)
+    page.get_by_role("button", name="Light or dark").click()
+    until(page, lambda: not page.evaluate("document.body.classList.contains('body--dark')"))
+    tab.close()
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A folder of a plain image, one of 16 bits with four bands, and one that is none."""
+    folder = tmp_path_factory.mktemp("mixed")
+    random = np.random.default_rng(0)
+    cv2.imwrite(str(folder / "a.png"), random.integers(0, 255, (300, 500, 3), np.uint8))
+    values = random.integers(100, 4000, (4, 200, 300), np.uint16)
+    with rasterio.open(folder / "b.tif", "w", driver="GTiff", width=300, height=200, count=4, dtype="uint16") as file:
+        file.write(values)
+    (folder / "c.tif").write_bytes(b"II*\0" + b"nothing of the kind" * 9)
+    return folder
+
+
+def test_plain_images_are_shown_in_pixels(browser, mixed):
+    with running(mixed) as server:
+        tab = Tab(browser)
+        page = tab.open(server)
+        until(page, lambda: "column 250, row 150" in page.get_by_label("Coordinates").inner_text())
+        assert page.locator(".leaflet-control-scale-line").inner_text().endswith(" px")
+        page.get_by_role("button", name="Next place").click()
+        page.locator(".satmask-title", has_text="b").wait_for()
+        page.locator("img.leaflet-tile-loaded").first.wait_for()
+        page.get_by_role("button", name="Next place").click()
+        page.get_by_text("c.tif").first.wait_for()
+        page.get_by_role("link", name="a", exact=True).click()
+        page.locator("img.leaflet-tile-loaded").first.wait_for()
+        tab.close()
+    assert tab.problems == []
+
+
+def test_an_empty_folder_is_refused(tmp_path, capsys):
+    assert main(["view", str(tmp_path), "--no-browser"]) == 2
+    assert "must hold rasters" in capsys.readouterr().err
+
+
+def test_an_address_that_is_taken_is_refused(folder, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["view", str(folder), "--no-browser", "--port", str(taken.getsockname()[1])]) == 2
+    assert "--port 0" in capsys.readouterr().err
 
 
 def test_everything_that_is_pressed_has_a_name(tab, server):

@@ -13,7 +13,7 @@ from satmask.cli.options import Quiet
 def view(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Folder of predictions, a run, or scenes."),
+        typer.Argument(metavar="DIR", exists=True, help="Folder of predictions, a run, or scenes; or a raster."),
     ],
     *,
     scenes: Annotated[
@@ -32,7 +32,7 @@ def view(
     Serves a page at 127.0.0.1, which shows what lies in DIR and nothing else, until Ctrl-C.
     """
     from satmask.cli.output import complain, say
-    from satmask.errors import InstallError
+    from satmask.errors import InstallError, SettingError
     from satmask.viewing.shelf import open_shelf
 
     try:
@@ -41,6 +41,9 @@ def view(
         msg = f"The viewer must have NiceGUI and rio-tiler, got no {error.name}. Run `pip install 'satmask[view]'`."
         raise InstallError(msg) from error
     shelf = open_shelf(folder, scenes=tuple(scenes or ()), truth=truth)
+    if not shelf.places:
+        msg = f"Folder to be shown must hold rasters, got none in {str(folder)!r}. Name that of predictions or scenes."
+        raise SettingError(msg)
     if not quiet:
         complain(f"{len(shelf.places):,} {'place' if len(shelf.places) == 1 else 'places'} to see; stop with Ctrl-C.")
     try:

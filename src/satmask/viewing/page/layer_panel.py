@@ -24,6 +24,7 @@ ERROR_WORDS = {
     "wrong class": "Another class",
 }
 PAUSE_S = 0.2  # between two looks of all tiles, while a slider is drawn
+MOST_PROBLEMS = 20
 WIDEST_LEGEND = 60  # classes with a switch
 
 
@@ -39,6 +40,15 @@ def layer_panel(session: Session) -> None:
     image = session.first("image")
     if image is not None:
         _image(session, image)
+
+
+def problem_notes(session: Session) -> None:
+    """Say what of a place can't be shown."""
+    if session.place.problems:
+        with ui.element("section").props('aria-label="Not shown"').classes("satmask-section"):
+            ui.label("Not shown").classes("satmask-head")
+            for problem in session.place.problems[:MOST_PROBLEMS]:
+                ui.label(problem).classes("satmask-note")
 
 
 def _layer_row(session: Session, layer: Layer) -> None:

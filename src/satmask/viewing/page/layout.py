@@ -16,7 +16,7 @@ from satmask.viewing.page.correct_panel import CorrectPanel
 from satmask.viewing.page.info_panel import show_facts
 from satmask.viewing.page.judge_panel import JudgePanel
 from satmask.viewing.page.keys import Actions, add_keys, layer_actions
-from satmask.viewing.page.layer_panel import layer_panel
+from satmask.viewing.page.layer_panel import layer_panel, problem_notes
 from satmask.viewing.page.parts import icon_button
 from satmask.viewing.page.place_panel import place_panel, step
 from satmask.viewing.page.scene_map import SceneMap
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from satmask.viewing.shelf import Shelf
 
 PANELS = ("Layers", "Judge", "Correct")
+LINKED = 100
 WIDE_PX = 700  # from which the panels stand beside the map
 
 
@@ -43,14 +44,24 @@ def add_page(shelf: Shelf) -> None:
 
     @ui.page("/", title=f"{shelf.name} · satmask")
     def page(request: Request) -> None:
-        build_page(Session(shelf, View.read(request.query_params)), shared)
+        view = View.read(request.query_params)
+        ui.add_head_html('<link rel="stylesheet" href="/assets/page.css">')
+        ui.colors(primary="#0072B2")
+        try:
+            session = Session(shelf, view)
+        except SatmaskError as error:
+            build_problem(shelf, str(error))
+        else:
+            Page(session, shared)
 
 
-def build_page(session: Session, shared: Shared) -> None:
-    """Build everything for one tab of a browser."""
-    ui.add_head_html('<link rel="stylesheet" href="/assets/page.css">')
-    ui.colors(primary="#0072B2")
-    Page(session, shared)
+def build_problem(shelf: Shelf, problem: str) -> None:
+    """Build a page that says why a place can't be shown, and leads to others."""
+    ui.dark_mode(value=None)
+    with ui.element("main").classes("satmask-problem"):
+        ui.label(problem)
+        for place in shelf.places[:LINKED]:
+            ui.link(place.name, f"/?place={place.id}")
 
 
 class Page:
@@ -114,6 +125,7 @@ class Page:
                 layer_panel(self.session)
                 threshold_panel(self.session, shared.judge(self.session.place))
                 swipe_choice(self.session)
+                problem_notes(self.session)
             if self.session.place.legend:
                 with ui.tab_panel(PANELS[1]):
                     self.judging = JudgePanel(self.session, shared, self.map)
@@ -191,8 +203,11 @@ class Page:
     def _show_keys(self) -> None:
         self.keys.open()
 
-    def _turn_light(self) -> None:
-        self.dark.value = not self.dark.value
+    async def _turn_light(self) -> None:
+        dark = self.dark.value
+        if dark is None:  # as the system has it
+            dark = await ui.run_javascript("matchMedia('(prefers-color-scheme: dark)').matches", timeout=3)
+        self.dark.value = not dark
 
     def _actions(self) -> Actions:
         """What keys do on this page."""
