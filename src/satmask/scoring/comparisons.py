@@ -196,7 +196,7 @@ def _drawn(comparison: Comparison, grid: Grid) -> PolygonLabels | None:
     reading = Legend.of({said.get(entry.id, entry.id): entry.name for entry in legend})
     labels, _ = read_labels(comparison.polygons, grid, reading)
     places = {name: place for place, name in enumerate(legend.names)}
-    channels = [places[reading.names[channel]] for channel in labels.channels]
+    channels = [-1 if channel < 0 else places[reading.names[channel]] for channel in labels.channels]
     return PolygonLabels(legend, grid.shape, labels.geometries, channels)
 
 
