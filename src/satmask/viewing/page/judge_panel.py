@@ -10,6 +10,7 @@ from nicegui import run, ui
 
 from satmask.errors import SatmaskError
 from satmask.viewing.judging import overall
+from satmask.viewing.page.curve_panel import CurvePanel
 from satmask.viewing.page.parts import icon_button, uncover_map
 from satmask.viewing.page.thumbnails import thumbnail_of
 from satmask.viewing.page.tile_address import tile_address
@@ -49,6 +50,7 @@ class JudgePanel:
         with ui.element("section").props('aria-label="Scores"').classes("satmask-section"):
             ui.label("Scores").classes("satmask-head")
             self.scores = ui.column().classes("satmask-wide").mark("scores")
+        self.curves = CurvePanel(session, self.judge)
         with ui.element("section").props('aria-label="What to look at"').classes("satmask-section"):
             self._filters()
             self.list = ui.column().classes("satmask-wide satmask-findings").props('role="list"')
@@ -85,6 +87,7 @@ class JudgePanel:
             ui.spinner().props('aria-label="Counting"')
         await self._show_scores()
         await self.refresh()
+        await self.curves.begin()
 
     async def _show_scores(self) -> None:
         judges = list(self.shared.judges.values())
