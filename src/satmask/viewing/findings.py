@@ -6,16 +6,20 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 
-from satmask.scoring.comparisons import Comparison, find_objects
+from satmask.errors import DataError
+from satmask.grid import Grid
+from satmask.sample_objects import LARGEST, MOST
+from satmask.scoring.comparisons import Comparison, Masks, find_objects
 from satmask.scoring.object_list import MATCHED, ListedObject, list_objects
+from satmask.scoring.rasters import windows_of
 from satmask.viewing.counting import CELL, Counts
 from satmask.viewing.outlines import outlines_of
 from satmask.viewing.shelf import Place
+from satmask.windows import Window
 
-LARGEST = 1 << 28
-"""Pixels times classes of a scene whose objects are listed: two bytes each are kept meanwhile."""
 Order = Literal["missed", "invented", "wrong", "uncertainty"]
 
 
@@ -61,15 +65,37 @@ def find_wrong(place: Place, comparison: Comparison) -> list[Finding]:
         comparison: Its prediction and truth.
 
     Returns:
-        The objects; none where the scene is too large for its objects to be known at once.
+        The objects.
+
+    Raises:
+        DataError: If the scene is too large for its objects to be known at once, or holds too many groups of pixels.
     """
-    if place.grid.height * place.grid.width * len(comparison.legend) > LARGEST:
-        return []
+    pixels = place.grid.height * place.grid.width * len(comparison.legend)
+    if pixels > LARGEST:
+        msg = f"Scene whose objects are listed must have at most {LARGEST:,} pixels times classes, got {pixels:,}."
+        raise DataError(msg)
     with comparison.reader() as (grid, read):
+        _check_groups(grid, read)
         listed = list_objects(*find_objects(grid, read, comparison), comparison.legend)
     kept = [one for one in listed if (one.side == "truth" and one.iou < 1) or one.kind == "invented"]
     found = [_of_object(place, one) for one in kept]
     return sorted(found, key=lambda one: -one.wrong_px)
+
+
+def _check_groups(grid: Grid, read: Callable[[Window], Masks]) -> None:
+    """Refuse what is hardly more than specks: listing them takes minutes, and nobody learns anything from them."""
+    groups = 0
+    for window in windows_of(grid):
+        masks = read(window)
+        layers = [
+            np.ascontiguousarray(side[..., at], np.uint8)
+            for side in (masks.truth, masks.predicted)
+            for at in range(side.shape[-1])
+        ]
+        groups += sum(cv2.connectedComponents(layer, connectivity=4)[0] - 1 for layer in layers)
+    if groups > MOST:
+        msg = f"Objects that are listed must be at most {MOST:,} groups of pixels, got {groups:,}."
+        raise DataError(msg)
 
 
 def find_unsure(place: Place) -> list[Finding]:

@@ -144,6 +144,9 @@ class Judge:
             min_area_px: The smallest area.
             max_area_px: The largest area.
             count: How many at most.
+
+        Raises:
+            DataError: If the scene is too large for its objects to be known at once, or holds hardly more than specks.
         """
         every = (*self._wrong, *self._unsure)
         return choose(every, classes=classes, kinds=kinds, min_area_px=min_area_px, max_area_px=max_area_px)[:count]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
+from satmask.errors import DataError
 from satmask.labels import PolygonLabels, draw
 from satmask.legend import Legend
 from satmask.polygons import read_polygons
@@ -21,6 +22,8 @@ from satmask.viewing.styles import NOTHING, UNKNOWN
 from satmask.windows import Window
 
 CLASS_COLUMN = "class_id"
+LARGEST = 2**30
+"""Bytes of a vector file: all of its polygons are kept in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,10 @@ def _kept(view: MapView, layer: Layer, stamp: object) -> Outlines:
         return Outlines(view, shapes, np.asarray(labels.channels, int), pd.DataFrame(index=range(len(shapes))))
     if layer.file is None:
         raise NotFoundError
+    size = layer.file.real().stat().st_size
+    if size > LARGEST:
+        msg = f"Polygon file to be shown must take at most {LARGEST >> 30} GiB, got {size / 2**30:.1f} for {layer.file.name}."
+        raise DataError(msg)
     return from_frame(layer.file.open(read_polygons), view, layer.legend)
 
 

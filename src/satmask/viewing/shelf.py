@@ -22,6 +22,7 @@ from satmask.legend import Legend
 from satmask.rasters import read_legend_tags
 from satmask.run import Run
 from satmask.scene import Scene
+from satmask.scene_lists import MARKS
 from satmask.scoring.rasters import same_grid
 from satmask.viewing.files import RASTERS, NotFoundError, ShelfFile, walk
 from satmask.viewing.handles import HANDLES
@@ -157,8 +158,8 @@ def open_shelf(
     """Put on the shelf what lies in a folder.
 
     Args:
-        root: A folder of predictions, of scenes with labels, of plain images or tiles, or a run; or a single raster,
-            which stands for those of its name in its folder.
+        root: A folder of predictions, of scenes with labels, of plain images or tiles, or a run, whose pictures are no
+            scenes; or a single raster, which stands for those of its name in its folder.
         scenes: Folders or files of the images that predictions in `root` are of, where they lie elsewhere.
         truth: Folder or file of masks or vector files, where they lie elsewhere.
         legend: Classes of the truth of scenes without a prediction, instead of what legend files say.
@@ -172,17 +173,22 @@ def open_shelf(
     Example:
         >>> open_shelf("predictions", scenes=["scenes"])  # doctest: +SKIP
     """
-    files = _files_of(Path(root))
+    path = Path(root)
+    files = _files_of(path)
     elsewhere = [file for name in scenes for file in _files_of(Path(name))]
     images = [scene.image for scene in sort_files(elsewhere).scenes if scene.image]
     found = sort_files(files, more_images=images)
     if truth is not None:
         found = _with_truth(found, _files_of(Path(truth)))
     truths = Truths(found, legend)
-    base = Path(root).resolve()
-    places = tuple(Place(_digits(scene.name, ID_DIGITS), scene.name, scene, truths) for scene in found.scenes)
-    folder = base if base.is_dir() else base.parent
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
     runs = [Run(at) for at in (folder, *sorted({file.path.parent for file in files} - {folder})) if _is_run(at)]
+    reports = {run.folder for run in runs}  # whose pictures are no scenes
+    places = tuple(
+        Place(_digits(scene.name, ID_DIGITS), scene.name, scene, truths)
+        for scene in found.scenes
+        if scene.folder not in reports and (path.is_dir() or scene.stem == _bare(path))
+    )
     return Shelf(folder, places, tuple(runs))
 
 
@@ -194,8 +200,13 @@ def _files_of(name: Path) -> list[ShelfFile]:
         raise SettingError(msg) from None
     if path.is_dir():
         return list(walk(path))
-    stem = path.stem.partition(".")[0]
-    return [file for file in walk(path.parent) if file.path.parent == path.parent and file.path.name.startswith(stem)]
+    return [file for file in walk(path.parent) if file.path.parent == path.parent]
+
+
+def _bare(path: Path) -> str:
+    """The name of a scene or of one of the rasters that were predicted of it."""
+    mark = next((mark for mark in MARKS if path.stem.endswith(mark)), "")
+    return path.stem.removesuffix(mark)
 
 
 def _with_truth(found: Sorted, files: Sequence[ShelfFile]) -> Sorted:

@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from satmask.errors import SettingError
 from satmask.labels import NO_CLASS, MaskLabels, PolygonLabels
@@ -204,30 +206,34 @@ def _place_of(id_: int, layer: Layer) -> int:
 
 
 def _polygons(view: MapView, layer: Layer, tile: Tile, style: TileStyle) -> np.ndarray:
-    """Outlines in the colours of their classes."""
+    """Outlines in the colours of their classes; a dot where one is too small to have an outline."""
     outlines = outlines_of(view, layer)
     numbers, shapes = outlines.touching(tile, margin_px=LINE_PX)
+    entries = [*(layer.legend or ()), None]  # the last one for polygons without a class
     picture = np.zeros((TILE, TILE, 4), np.uint8)
     corner = np.array([tile[1], tile[2]], np.float64) * TILE
-    for number, shape in zip(numbers, shapes, strict=True):
-        entry = (
-            layer.legend.classes[outlines.channels[number]] if layer.legend and outlines.channels[number] >= 0 else None
-        )
+    bounds = shapely.bounds(shapes).reshape(-1, 4) - np.tile(corner, 2)
+    small = (bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0) < LINE_PX
+    for channel in np.unique(outlines.channels[numbers]):
+        entry = entries[channel]
         if entry is not None and entry.id in style.hidden:
             continue
-        rings = [
-            _line(ring, corner)
-            for part in getattr(shape, "geoms", [shape])
-            for ring in (part.exterior, *part.interiors)
-        ]
         colour = (*(entry.rgb if entry else (255, 255, 255)), 255)
+        mine = outlines.channels[numbers] == channel
+        columns, rows = np.clip(np.rint(bounds[mine & small, :2]).astype(int), 0, TILE - 1).T
+        picture[rows, columns] = colour
+        rings = [_line(ring, corner) for shape in shapes[mine & ~small] for ring in _rings(shape)]
         cv2.polylines(picture, rings, isClosed=True, color=colour, thickness=LINE_PX, lineType=cv2.LINE_8, shift=4)
     return picture
 
 
-def _line(ring: object, corner: np.ndarray) -> np.ndarray:
+def _rings(shape: BaseGeometry) -> list[BaseGeometry]:
+    return [ring for part in shapely.get_parts(shape) for ring in (part.exterior, *part.interiors)]
+
+
+def _line(ring: BaseGeometry, corner: np.ndarray) -> np.ndarray:
     """A ring as OpenCV takes it, in sixteenths of a pixel; what lies far off is brought nearer, out of sight."""
-    points = np.asarray(ring.coords)[:, :2] - corner  # type: ignore[attr-defined]
+    points = shapely.get_coordinates(ring) - corner
     return np.asarray(np.rint(np.clip(points, -1e6, 1e6) * 16), np.int32)
 
 
