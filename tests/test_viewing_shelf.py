@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 
 from satmask.datasets import read_dataset
-from satmask.errors import SatmaskError, SettingError
+from satmask.errors import DataError, SatmaskError, SettingError
 from satmask.grid import Grid
 from satmask.polygons import find_polygons, write_polygons
 from satmask.viewing.files import DEEPEST, NotFoundError
@@ -329,3 +329,53 @@ def test_what_a_file_names_elsewhere_is_never_shown(tmp_path, trap, named):
         else:
             with pytest.raises(SatmaskError):
                 place.layers  # noqa: B018  # files are opened when they are asked for
+
+
+# -- one raster, runs, and what is large -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["town.tif", "town.classes.tif", "town.probabilities.tif"])
+def test_a_single_raster_stands_for_those_of_its_name(tmp_path, name):
+    classes = write_prediction(tmp_path, "town", blobs((64, 64)))
+    write_mask(tmp_path / "town_mask.tif", classes)
+    for other in ("town_2.tif", "below/town.tif"):
+        write_raster(tmp_path / other, PHOTO)
+    (town,) = open_shelf(tmp_path / name).places
+    assert kinds(town) == ["image", "classes", "probabilities", "truth", "uncertainty", "error"]
+
+
+def test_a_runs_pictures_are_no_scenes(tmp_path):
+    write_raster(tmp_path / "run" / "augmented.png", PHOTO, crs=None, driver="PNG")
+    write_raster(tmp_path / "run" / "val" / "town.tif", PHOTO)
+    (tmp_path / "run" / "recipe.json").write_text("{}")
+    (tmp_path / "run" / "history.csv").write_text("epoch,loss\n1,0.5\n")
+    shelf = open_shelf(tmp_path)
+    assert [run.folder for run in shelf.runs] == [tmp_path / "run"]
+    assert [place.name for place in shelf.places] == ["run/val/town"]
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(SettingError, match="must exist"):
+        open_shelf(tmp_path / "nothing")
+
+
+def test_a_polygon_file_that_fills_memory_is_refused(tmp_path, monkeypatch):
+    from satmask.viewing import outlines
+
+    write_prediction(tmp_path, "town", blobs((64, 64)))
+    write_polygons(find_polygons(np.ones((64, 64), np.uint8), Grid(64, 64), LEGEND), tmp_path / "town.gpkg")
+    (town,) = open_shelf(tmp_path).places
+    monkeypatch.setattr(outlines, "LARGEST", 1000)
+    with pytest.raises(DataError, match="at most"):
+        features(town, town.first("polygons"))
+
+
+@pytest.mark.parametrize("limit", ["LARGEST", "MOST"])
+def test_too_many_objects_are_refused_in_words(tmp_path, monkeypatch, limit):
+    from satmask.viewing import findings
+
+    classes = write_prediction(tmp_path, "town", blobs((64, 64)))
+    write_mask(tmp_path / "town_mask.tif", classes)
+    monkeypatch.setattr(findings, limit, 1)
+    with pytest.raises(DataError, match="must"):
+        Judge(open_shelf(tmp_path).places[0]).worst()
