@@ -160,6 +160,21 @@ def test_scores_of_places_add_up(tmp_path):
         assert entry["iou"]["low"] <= entry["iou"]["value"] <= entry["iou"]["high"]
 
 
+def test_what_isnt_labelled_counts_nowhere(tmp_path):
+    said = blobs((64, 64))
+    classes = write_prediction(tmp_path, "town", said)
+    truth = np.roll(classes, 3, axis=1)
+    truth[:, 20:40] = 9  # no class of the legend
+    write_mask(tmp_path / "town_mask.tif", truth)
+    judge = Judge(open_shelf(tmp_path).places[0])
+    known = truth != 9
+    expected = confusion(truth_masks(truth), said >= 0.5, LEGEND, known)
+    assert judge.at(1, 0.5)["iou"] == pytest.approx(expected.iou[0])
+    assert sum(sum(judge.histogram(1)[side]) for side in ("inside", "outside")) == known.sum()
+    wrong = ((truth_masks(truth) & ~truth_masks(classes)).any(-1) & known).sum()
+    assert judge.counts().missed.sum() == wrong
+
+
 def test_without_truth_there_are_histograms_only(tmp_path):
     write_prediction(tmp_path, "town", blobs((64, 64)))
     judge = Judge(open_shelf(tmp_path).places[0])

@@ -16,7 +16,7 @@ from satmask.datasets import read_dataset
 from satmask.errors import DataError, SatmaskError, SettingError
 from satmask.grid import Grid
 from satmask.polygons import find_polygons, write_polygons
-from satmask.viewing.files import DEEPEST, NotFoundError
+from satmask.viewing.files import DEEPEST, NotFoundError, walk
 from satmask.viewing.judging import Judge
 from satmask.viewing.pointing import describe, features
 from satmask.viewing.shelf import open_shelf
@@ -109,6 +109,19 @@ def test_labels_of_one_scene_are_its_own(tmp_path):
     assert set(samples) == {"town"}
     assert {name for name, place in places.items() if place.first("truth")} == {"town"}
     for labels in (samples["town"].labels, places["town"].first("truth").labels):
+        np.testing.assert_array_equal(labels.read(Window(0, 0, 64, 64)).classes[..., 0], ids)
+
+
+def test_labels_of_its_own_come_before_those_of_several(tmp_path):
+    ids = np.zeros((64, 64), np.uint8)
+    ids[10:20, 10:20] = 1
+    write_raster(tmp_path / "town.tif", PHOTO, crs=None)
+    write_polygons(find_polygons(ids, Grid(64, 64), LEGEND), tmp_path / "town.labels.gpkg")
+    for name in ("town.gpkg", "to.gpkg"):
+        write_polygons(find_polygons(1 - ids, Grid(64, 64), LEGEND), tmp_path / name)
+    (sample,) = read_dataset(tmp_path, legend=LEGEND).splits["train"]
+    (place,) = open_shelf(tmp_path, legend=LEGEND).places
+    for labels in (sample.labels, place.first("truth").labels):
         np.testing.assert_array_equal(labels.read(Window(0, 0, 64, 64)).classes[..., 0], ids)
 
 
@@ -230,6 +243,22 @@ def test_a_file_that_is_exchanged_is_not_found(tmp_path, exchanged, when):
     for ask in (image.stamp, partial(render_tile, town, image, tile), partial(describe, town, *middle(town))):
         with pytest.raises(NotFoundError):
             ask()
+
+
+def test_a_file_that_is_exchanged_while_it_is_being_opened_is_not_found(tmp_path):
+    write_raster(tmp_path / "inside" / "town.tif", PHOTO)
+    other = write_raster(tmp_path / "other.tif", PHOTO)
+    (file,) = walk(tmp_path / "inside")
+    opened, closed = [], []
+
+    def opener(path):
+        opened.append(path)
+        other.rename(path)
+        return path
+
+    with pytest.raises(NotFoundError):
+        file.open(opener, closed.append)
+    assert opened == closed
 
 
 def test_folders_are_walked_so_deep_and_no_deeper(tmp_path):

@@ -84,8 +84,7 @@ def tile_channels(view: MapView, layer: Layer, tile: Tile) -> np.ndarray:
         raise NotFoundError
     legend = layer.legend
     values, valid = read_tile(view, layer.file, tile)
-    known = {0: NO_CLASS, legend.nodata: UNKNOWN} | {id_: channel for channel, id_ in enumerate(legend.ids)}
-    found = match(values[..., 0].astype(np.int64), known)
+    found = match(values[..., 0].astype(np.int64), {id_: channel for channel, id_ in enumerate(legend.ids)})
     return np.where(valid & (values[..., 0] != legend.nodata), np.where(found >= 0, found, NOTHING), UNKNOWN)
 
 
