@@ -293,6 +293,18 @@ def test_judging_lists_the_worst_and_jumps_to_it(tab, server, place):
     until(page, lambda: address(page)["at"] == first)
 
 
+def test_curves_are_drawn_when_they_are_opened(tab, server, place):
+    page = tab.open(server)
+    page.get_by_role("tab", name="Judge").click()
+    page.get_by_role("button", name="Curves").click()
+    best = Judge(place).curve(1)["best"]
+    page.get_by_text(f"Highest IoU {best['iou']:.3f} from {best['threshold']:.2f} on.").wait_for()
+    chart = page.get_by_role("img", name="Precision over recall")
+    until(page, lambda: chart.locator("svg, canvas").count())
+    page.keyboard.press("]")
+    until(page, lambda: address(page).get("threshold") == "0.55")
+
+
 def test_findings_are_filtered(tab, server, place):
     page = tab.open(server)
     page.get_by_role("tab", name="Judge").click()

@@ -11,6 +11,8 @@ from nicegui import background_tasks, run, ui
 from satmask.errors import SatmaskError
 
 if TYPE_CHECKING:
+    from nicegui.events import ValueChangeEventArguments
+
     from satmask.viewing.judging import Judge
     from satmask.viewing.page.session import Session
 
@@ -30,22 +32,18 @@ class CurvePanel:
         self.session, self.judge = session, judge
         self._wanted = False  # counting takes long; not before somebody wants to see it
         self._counted: tuple[int, Mapping[str, Any], Mapping[str, Any]] | None = None
-        with ui.element("section").props('aria-label="Curves"').classes("satmask-section") as self.box:
-            ui.label("Precision and recall").classes("satmask-head")
-            self.curve = (
-                ui.echart(_empty()).classes("satmask-chart").props('role="img" aria-label="Precision over recall"')
-            )
-            self.best = ui.label().classes("satmask-note").mark("best-threshold")
-            ui.label("Pixels by probability").classes("satmask-head")
-            self.bars = (
-                ui.echart(_empty()).classes("satmask-chart").props('role="img" aria-label="Pixels by probability"')
-            )
-        self.box.set_visibility(False)
+        with ui.expansion("Curves", on_value_change=self._opened).props("dense").classes("satmask-curves"):
+            ui.label("Precision and recall").classes("satmask-note")
+            self.curve = ui.echart({"series": []}).classes("satmask-chart")
+            self.best = ui.label().classes("satmask-note")
+            ui.label("Pixels by probability").classes("satmask-note")
+            self.bars = ui.echart({"series": []}).classes("satmask-chart")
+        for chart, name in ((self.curve, "Precision over recall"), (self.bars, "Pixels by probability")):
+            chart.props(f'role="img" aria-label="{name}"')
         session.listen(lambda: background_tasks.create(self.show()))
 
-    async def begin(self) -> None:
-        """Count, and draw from now on."""
-        self._wanted = True
+    async def _opened(self, event: ValueChangeEventArguments[bool]) -> None:
+        self._wanted = event.value
         await self.show()
 
     async def show(self) -> None:
@@ -57,7 +55,8 @@ class CurvePanel:
             try:
                 curve = await run.io_bound(self.judge.curve, class_id)
                 histogram = await run.io_bound(self.judge.histogram, class_id)
-            except SatmaskError:
+            except SatmaskError as error:
+                self.best.text = str(error)
                 return
             if curve is None or histogram is None:
                 return
@@ -65,7 +64,6 @@ class CurvePanel:
         self._draw(*self._counted[1:])
 
     def _draw(self, curve: Mapping[str, Any], histogram: Mapping[str, Any]) -> None:
-        self.box.set_visibility(True)
         threshold = self.session.view.threshold
         for chart, options in (
             (self.curve, curve_options(curve, threshold)),
@@ -125,7 +123,3 @@ def _chart(x: str, y: str, series: list[dict[str, Any]], *, x_max: float, y_max:
         "yAxis": {"type": "value", "min": 0, "max": y_max, "name": y, "nameLocation": "middle", "nameGap": 26} | label,
         "series": series,
     }
-
-
-def _empty() -> dict[str, Any]:
-    return {"series": []}

@@ -50,7 +50,8 @@ class JudgePanel:
         with ui.element("section").props('aria-label="Scores"').classes("satmask-section"):
             ui.label("Scores").classes("satmask-head")
             self.scores = ui.column().classes("satmask-wide").mark("scores")
-        self.curves = CurvePanel(session, self.judge)
+        if session.first("probabilities"):
+            CurvePanel(session, self.judge)
         with ui.element("section").props('aria-label="What to look at"').classes("satmask-section"):
             self._filters()
             self.list = ui.column().classes("satmask-wide satmask-findings").props('role="list"')
@@ -87,7 +88,6 @@ class JudgePanel:
             ui.spinner().props('aria-label="Counting"')
         await self._show_scores()
         await self.refresh()
-        await self.curves.begin()
 
     async def _show_scores(self) -> None:
         judges = list(self.shared.judges.values())

@@ -72,7 +72,7 @@ class SceneMap:
         # Leaflet isn't loaded yet when options are read, so its CRS is looked up when the map is made.
         crs = "get crs() { return window.L.CRS.Simple; }, " if view.projection == "pixels" else ""
         self.leaflet.props[":options"] = (
-            f"{{ {crs}minZoom: {view.min_zoom:d}, maxZoom: {view.max_zoom:d}, attributionControl: false, zoomSnap: 0.5, "
+            f"{{ {crs}minZoom: {self._farthest:d}, maxZoom: {view.max_zoom:d}, attributionControl: false, "
             "wheelPxPerZoomLevel: 120 }"
         )
         del self.leaflet.props["options"]
@@ -93,6 +93,11 @@ class SceneMap:
     def ready(self) -> bool:
         """Whether the map is there."""
         return self.leaflet.is_initialized
+
+    @property
+    def _farthest(self) -> int:
+        """A zoom from which a phone shows all of the place, by tiles of the first zoom there is, made smaller."""
+        return max(self.view.min_zoom - 1, 0)
 
     def show(self, id_: str, address: str, *, opacity: float, order: int) -> None:
         """Show a layer of tiles, or change how it is shown.
@@ -123,7 +128,8 @@ class SceneMap:
             url_template=address,
             options={
                 "bounds": [[south, west], [north, east]],
-                "minZoom": self.view.min_zoom,
+                "minZoom": self._farthest,
+                "minNativeZoom": self.view.min_zoom,
                 "maxZoom": self.view.max_zoom,
                 "noWrap": True,
                 "opacity": opacity,
