@@ -1,6 +1,7 @@
 """Map tiles: what GDAL warps by itself, what labels are where their windows are read, and no more than is allowed."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rasterio.warp import Resampling, reproject
 
 from satmask.errors import SettingError
 from satmask.grid import Grid
+from satmask.legend import Legend
 from satmask.pictures import ERRORS
 from satmask.polygons import find_polygons, write_polygons
 from satmask.viewing.files import NotFoundError
@@ -20,6 +22,7 @@ from satmask.viewing.shelf import open_shelf
 from satmask.viewing.styles import TileStyle
 from satmask.viewing.tile_server import BusyError, TileCache, TileServer
 from satmask.viewing.tiles import render_tile
+from satmask.windows import Window
 from viewed import LEGEND, UTM, blobs, pixels_of, tiles_of, write_mask, write_prediction, write_raster
 
 pytest.importorskip("rio_tiler", reason="Map tiles need rio-tiler: pip install 'satmask[view]'.")
@@ -344,3 +347,83 @@ def test_map_coordinates_lead_there_and_back(place):
     assert shapely.contains_xy(inside, *view.to_map(points).T).all()
     # A pixel of the native zoom is at least as fine as one of the scene.
     assert 0.4 < view.step(view.native_zoom) <= 1.2
+
+
+# -- kinds of files ----------------------------------------------------------------------------------------------------
+
+
+def test_strips_as_wide_as_the_scene_count_whole(tmp_path):
+    settings = {"driver": "GTiff", "height": 40_000, "width": 40_000, "count": 1, "dtype": "uint8", "blockysize": 1}
+    with rasterio.open(tmp_path / "a.tif", "w", sparse_ok=True, crs="EPSG:32633", transform=UTM, **settings):
+        pass
+    (shown,) = open_shelf(tmp_path).places
+    coarsest = shown.view.step(shown.view.min_zoom)
+    assert 256 * coarsest * 40_000 <= 2**26 * 1.5
+
+
+def test_colours_of_a_palette_are_shown(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(16, 0).repeat(16, 1)
+    path = write_raster(tmp_path / "town.tif", values, crs=None)
+    colours = np.random.default_rng(0).integers(0, 255, (256, 3)).tolist()
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {value: (*colour, 255) for value, colour in enumerate(colours)})
+    (shown,) = open_shelf(tmp_path).places
+    np.testing.assert_array_equal(tile_of(shown, "image")[..., :3], np.asarray(colours)[values])
+
+
+def test_masks_of_colours_are_what_training_reads(data):
+    names = ["building", "land", "road", "vegetation", "water"]
+    codes = ["#3C1098", "#8429F6", "#6EC1E4", "#FEDD3A", "#E2A929"]
+    legend = Legend.of(names, colours=dict(enumerate(codes)), exclusive=True)
+    shown = open_shelf(data / "dubai", legend=legend).places[0]
+    labels = shown.first("truth").labels
+    for tile in tiles_of(shown.view, shown.view.native_zoom)[:4]:
+        window = Window(tile[2] * 256, tile[1] * 256, 256, 256)
+        truth, picture = labels.read(window), pixels_of(render_tile(shown, shown.first("truth"), tile))
+        np.testing.assert_array_equal(picture[..., 3] > 0, truth.labelled)
+        expected = np.asarray([entry.rgb for entry in legend])[truth.classes.argmax(-1)]
+        np.testing.assert_array_equal(picture[truth.labelled][:, :3], expected[truth.labelled])
+
+
+def test_a_mask_without_a_place_lies_where_its_scene_does(tmp_path):
+    ids = (blobs((256, 256), side=32)[..., 0] > 0.5).astype(np.uint8)
+    for name, crs in (("placed", "EPSG:32633"), ("not placed", None)):
+        write_raster(tmp_path / name / "town.tif", np.full((256, 256, 3), 90, np.uint8))
+        write_mask(tmp_path / name / "town_mask.tif", ids, crs=crs)
+    one, other = (open_shelf(tmp_path / name).places[0] for name in ("placed", "not placed"))
+    for tile in tiles_of(one.view, one.view.native_zoom):
+        pictures = [pixels_of(render_tile(place, place.first("truth"), tile)) for place in (one, other)]
+        assert (pictures[0] == pictures[1]).all(-1).mean() > 0.99
+        assert pictures[0].any()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "naip_4band_nodata",
+        "worldview_vegas_uint16",
+        "multispectral_float64",
+        "cog_nodata_uint16",
+        "gcps_only",
+        "sentinel2_8band_uint16",
+    ],
+)
+def test_real_files_are_shown(data, name):
+    shown = next(place for place in open_shelf(data / "rasters").places if place.name == name)
+    tiles = tiles_of(shown.view, shown.view.min_zoom)
+    pictures = np.stack([pixels_of(render_tile(shown, shown.first("image"), tile)) for tile in tiles])
+    seen = pictures[pictures[..., 3] > 0]
+    assert len(seen) > 5000
+    assert seen[:, :3].std() > 10
+
+
+def test_threads_get_the_tiles_that_one_gets(predicted):
+    shown, *_ = predicted
+    asked = [
+        (kind, TileStyle(threshold=number / 10)) for number in range(4) for kind in ("image", "probabilities", "error")
+    ]
+    expected = [render_tile(shown, shown.first(kind), (0, 0, 0), style=style) for kind, style in asked]
+    server = TileServer(at_once=4)
+    with ThreadPoolExecutor(6) as pool:
+        found = pool.map(lambda one: server.tile(shown, shown.first(one[0]), (0, 0, 0), one[1]), asked * 3)
+    assert list(found) == expected * 3

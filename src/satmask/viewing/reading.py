@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio.enums import MaskFlags
 from rasterio.vrt import WarpedVRT
 
 from satmask.errors import InstallError
@@ -63,8 +64,11 @@ def read_tile(
 def _warped(
     raster: OpenRaster, view: MapView, tile: Tile, indexes: Sequence[int], *, smooth: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    reader = _reader()
-    method = "bilinear" if smooth else "nearest"
+    reader, file = _reader(), raster.file
+    real = file.dtypes[0].startswith("float") and file.nodata is None
+    plain = all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums)
+    # rio-tiler takes for known what is opaque to the last bit, which real numbers aren't once they are blended.
+    method = "bilinear" if smooth and (plain or not real) else "nearest"
     with ExitStack() as stack:
         found = reader.part(
             _placed(raster, view.grid, stack),
@@ -76,6 +80,7 @@ def _warped(
             indexes=list(indexes),
             resampling_method=method,
             reproject_method=method,
+            nodata=math.nan if real and plain else None,
             # Always by the warper: rasters in web mercator may be turned or upside down.
             vrt_options={"warp_mem_limit": 64},
         )
