@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from satmask.viewing.map_view import MapView
 from satmask.viewing.page.curve_panel import bar_options, curve_options
 from satmask.viewing.page.info_panel import flat
 from satmask.viewing.page.session import Session
+from satmask.viewing.page.shapes import box_of, geometry_of, meet, parts_of
 from satmask.viewing.page.state import View
 from satmask.viewing.page.thumbnails import SIDE, thumbnail_of
 from satmask.viewing.page.tile_address import read_style, tile_address
@@ -149,3 +151,32 @@ def test_facts_are_told_in_a_row_whatever_their_depth():
         ("longitude", "1.234568"),
         ("truth", "none"),
     ]
+
+
+def rings(seed):
+    """A square with a hole, and two smaller squares aside."""
+    random = np.random.default_rng(seed)
+    x, y = random.uniform(-80, 80, 2)
+    boxes = [shapely.box(x, y, x + 4, y + 4) - shapely.box(x + 1, y + 1, x + 2, y + 2)]
+    return shapely.MultiPolygon(
+        [*boxes, shapely.box(x + 6, y, x + 7, y + 1), shapely.box(x + 6, y + 2, x + 6.5, y + 3)]
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shapes_come_back_from_the_map_as_they_were(seed):
+    shape = rings(seed)
+    parts = parts_of(shapely.geometry.mapping(shape))
+    assert shapely.geometry.shape(geometry_of(parts)).equals(shape)
+    assert shapely.Polygon(parts[0][0]).area == pytest.approx(16)  # the largest first
+    assert shapely.geometry.shape(geometry_of(parts[:1])).equals(shape.geoms[0])
+
+
+@given(st.tuples(*[st.integers(-9, 9)] * 4), st.tuples(*[st.integers(-9, 9)] * 4))
+def test_boxes_meet_as_shapely_says(one, other):
+    def box(values):
+        x, y, width, height = values[0], values[1], abs(values[2]) + 1, abs(values[3]) + 1
+        return shapely.box(x, y, x + width, y + height)
+
+    first, second = box(one), box(other)
+    assert meet(*(box_of(shapely.geometry.mapping(shape)) for shape in (first, second))) == first.intersects(second)

@@ -1,6 +1,7 @@
 """Catalogues of what strangers may try against a running viewer: each gets the one answer, or a plain picture or page."""
 
 import itertools
+import signal
 import socket
 import threading
 
@@ -234,3 +235,14 @@ def test_a_server_for_others_wants_its_token(folder):
         assert (first.status, first.headers["location"]) == (303, "/")
         assert ask(local, "/", headers={"Cookie": cookie}).status == 200
         assert ask(local, "/nothing", headers={"Cookie": cookie}).status == 404
+
+
+def test_nothing_is_written_where_it_is_started_and_ctrl_c_ends_it_well(folder, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with running(folder, cwd=tmp_path) as address:
+        assert ask(address, "/").status == 200
+        place = address.process
+        place.send_signal(signal.SIGINT)
+        assert place.wait(timeout=20) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before

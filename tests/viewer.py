@@ -62,11 +62,29 @@ def predicted(truth):
 def write(path, values, grid, legend, band, **options):
     """Write a band with its legend."""
     settings = {"driver": "GTiff", "count": 1, "dtype": values.dtype, "height": grid.height, "width": grid.width}
-    settings |= {"transform": grid.transform, "crs": grid.crs.to_wkt(), "tiled": True, "blockxsize": 256, "blockysize": 256}
+    settings |= {
+        "transform": grid.transform,
+        "crs": grid.crs.to_wkt(),
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+    }
     with rasterio.open(path, "w", **settings, **options) as file:
         file.write(values, 1)
         file.set_band_description(1, band)
         file.update_tags(**legend_tags(legend, [0.5] * len(legend)))
+
+
+class Address(str):
+    """The address of a running viewer, with its process."""
+
+    __slots__ = ("process",)
+
+    def __new__(cls, text, process):
+        """Keep the process beside the text."""
+        made = super().__new__(cls, text)
+        made.process = process
+        return made
 
 
 @contextlib.contextmanager
@@ -85,7 +103,7 @@ def running(folder, *options, cwd=None):
                 process.kill()
                 raise AssertionError(process.communicate()[1])
             _wait(address)
-            yield address
+            yield Address(address, process)
         finally:
             process.terminate()
             process.communicate(timeout=20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
+import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -57,7 +58,9 @@ def serve(
         guarded = Guard(build_app(shelf), access)
         announce(address_of(access))
         if browser:
-            pages.on_startup(lambda: webbrowser.open(address_of(access)))
+            # Some browsers return only when they are closed.
+            opening = threading.Thread(target=webbrowser.open, args=(address_of(access),), daemon=True)
+            pages.on_startup(opening.start)
         config = uvicorn.Config(
             guarded,
             log_level="warning",

@@ -11,6 +11,7 @@ from nicegui import run, ui
 
 from satmask.errors import SatmaskError
 from satmask.viewing.page.parts import icon_button, uncover_map
+from satmask.viewing.page.shapes import Box, box_of, geometry_of, meet, parts_of
 
 if TYPE_CHECKING:
     from satmask.viewing.corrections import Corrections
@@ -48,6 +49,9 @@ class CorrectPanel:
         self.corrections: Corrections | None = None
         self.chosen: int | None = None
         self.drawing = "label"
+        self._features: dict[int, dict[str, Any]] = {}
+        self._boxes: dict[int, Box] = {}
+        self._shown = 0  # times that labels were shown
         self._shapes: list[Any] = []
         self._outline: Any = None
         self._reshaping = self._drawing = False
@@ -96,22 +100,41 @@ class CorrectPanel:
             except SatmaskError as error:
                 self.note.text = str(error)
                 return
+        await self.look_again()
+
+    async def look_again(self) -> None:
+        """Ask what the labels are now, and show them."""
+        if self.corrections is None:
+            return
+        found = await run.io_bound(self.corrections.features) or {"features": []}
+        self._features = {feature["id"]: feature for feature in found["features"]}
+        self._boxes = {id_: box_of(feature["geometry"]) for id_, feature in self._features.items()}
+        self._tell()
         await self.show()
 
     async def show(self) -> None:
-        """Show the labels that the map has in sight."""
-        if self.corrections is None:
+        """Show the labels that the map has in sight, the largest if they are too many."""
+        self._shown += 1
+        turn, box = self._shown, await self.map.box()
+        if turn != self._shown:  # asked for once more meanwhile
             return
         self.hide()
-        box = await self.map.box()
-        found = await run.io_bound(self.corrections.features) or {"features": []}
-        seen = [one for one in found["features"] if box is None or _meets(one, box)][:MOST_SHOWN]
+        seen = [id_ for id_, at in self._boxes.items() if box is None or meet(at, box)]
+        seen = sorted(seen, key=lambda id_: -self._extent(id_))[:MOST_SHOWN]
         for status, look in LOOKS.items():
-            some = [_bare(one) for one in seen if one["properties"]["status"] == status]
+            some = [self._features[id_] for id_ in seen if self._features[id_]["properties"]["status"] == status]
             if some:
                 self._shapes.append(self.map.shapes(some, {"weight": 2, "interactive": False} | look))
         self._mark()
-        self._tell(found["features"], len(seen))
+
+    async def moved(self) -> None:
+        """Show what has come into sight, unless a shape is being drawn."""
+        if self.corrections is not None and not self._reshaping and not self._drawing:
+            await self.show()
+
+    def _extent(self, id_: int) -> float:
+        (south, west), (north, east) = self._boxes[id_]
+        return (north - south) * (east - west)
 
     def hide(self) -> None:
         """Take everything off the map."""
@@ -120,24 +143,18 @@ class CorrectPanel:
                 self.map.remove(shape)
         self._shapes, self._outline, self._reshaping = [], None, False
 
-    def _tell(self, every: list[dict[str, Any]], shown: int) -> None:
+    def _tell(self) -> None:
         labels = self.corrections
         if labels is None:
             return
-        waiting = sum(one["properties"]["status"] == "proposed" for one in every)
-        state = (
-            "unsaved"
-            if labels.unsaved
-            else f"saved in {labels.path.name}"
-            if labels.path.exists()
-            else "nothing changed yet"
-        )
-        more = f", {shown:,} shown" if shown == MOST_SHOWN else ""
-        self.note.text = f"{len(every):,} labels{more}, {waiting:,} that nobody looked at; {state}."
+        waiting = sum(one["properties"]["status"] == "proposed" for one in self._features.values())
+        kept = f"saved in {labels.path.name}" if labels.path.exists() else "nothing changed yet"
+        state = "unsaved" if labels.unsaved else kept
+        self.note.text = f"{len(self._features):,} labels, {waiting:,} that nobody looked at; {state}."
 
     def _mark(self) -> None:
         """Outline the chosen label and say what it is."""
-        label = None if self.corrections is None or self.chosen is None else self.corrections.labels.get(self.chosen)
+        label = None if self.chosen is None else self._features.get(self.chosen)
         if label is None:
             self.chosen = None
         for button in self.on_chosen:
@@ -146,21 +163,12 @@ class CorrectPanel:
         if label is None or self.chosen is None:
             self.what.text = "Click on a label, or draw one."
             return
-        self.what.text = f"Label {self.chosen}: {WORDS[label.status].lower()}"
-        if label.class_id is not None:
-            self.class_id.set_value(label.class_id)
-        self._outline = self.map.outline(self._rings(self.chosen), editable=self._reshaping)
-
-    def _rings(self, id_: int) -> list[list[tuple[float, float]]]:
-        feature = self._feature(id_)
-        shape = shapely.geometry.shape(feature["geometry"])
-        largest = max(getattr(shape, "geoms", [shape]), key=lambda part: part.area)
-        return [[(x, y) for x, y in list(ring.coords)[:-1]] for ring in (largest.exterior, *largest.interiors)]
-
-    def _feature(self, id_: int) -> dict[str, Any]:
-        found = self.corrections.features()["features"] if self.corrections else []
-        feature: dict[str, Any] = next(one for one in found if one["id"] == id_)
-        return feature
+        about = label["properties"]
+        self.what.text = f"Label {self.chosen}: {WORDS[about['status']].lower()}"
+        if about["class_id"] is not None:
+            self.class_id.set_value(about["class_id"])
+        parts = parts_of(self._features[self.chosen]["geometry"])
+        self._outline = self.map.outline(parts[:1] if self._reshaping else parts, editable=self._reshaping)
 
     async def choose(self, lng: float, lat: float) -> None:
         """Choose the smallest label over a point."""
@@ -177,15 +185,13 @@ class CorrectPanel:
         """Go to the next label that nobody looked at, or back."""
         if self.corrections is None:
             return
-        waiting = [id_ for id_, label in self.corrections.labels.items() if label.status == "proposed"]
+        waiting = [id_ for id_, one in self._features.items() if one["properties"]["status"] == "proposed"]
         if not waiting:
             ui.notify("Every label was looked at.")
             return
         later = [id_ for id_ in waiting if self.chosen is not None and (id_ - self.chosen) * by > 0]
         self.chosen = (later or waiting)[0 if by > 0 else -1]
-        shape = shapely.geometry.shape(self._feature(self.chosen)["geometry"])
-        west, south, east, north = shape.bounds
-        self.map.fit(((south, west), (north, east)), closest=self.session.place.view.native_zoom + 1)
+        self.map.fit(self._boxes[self.chosen], closest=self.session.place.view.native_zoom + 1)
         await self.show()
 
     async def accept(self) -> None:
@@ -219,8 +225,10 @@ class CorrectPanel:
         id_ = self.chosen
         if id_ is None or self._outline is None:
             return
-        rings = await self.map.corners(self._outline)
-        await self._do(lambda labels: labels.reshape(id_, _polygon(rings)))
+        others = parts_of(self._features[id_]["geometry"])[1:]
+        geometry = geometry_of([await self.map.corners(self._outline), *others])
+        self._reshaping = False
+        await self._do(lambda labels: labels.reshape(id_, geometry))
 
     def draw(self, what: str) -> None:
         """Begin to draw a label, or an area where nothing is known."""
@@ -233,7 +241,7 @@ class CorrectPanel:
 
     async def drawn(self, corners: list[tuple[float, float]]) -> None:
         """Keep what was drawn."""
-        polygon, class_id = _polygon([corners]), self.class_id.value
+        polygon, class_id = geometry_of([[corners]]), self.class_id.value
 
         def add(labels: Corrections) -> int:
             return labels.ignore(polygon) if self.drawing == "ignore" else labels.draw(polygon, class_id)
@@ -252,24 +260,9 @@ class CorrectPanel:
             return None
         if choose:
             self.chosen = result
-        await self.show()
+        await self.look_again()
         return result
 
 
 def _button(text: str, icon: str, action: Callable[[], Any]) -> ui.button:
     return ui.button(text, icon=icon, on_click=action).props("outline dense no-caps size=sm")
-
-
-def _polygon(rings: list[list[tuple[float, float]]]) -> dict[str, Any]:
-    """GeoJSON of rings of `(lng, lat)`, which it wants closed."""
-    return {"type": "Polygon", "coordinates": [[*ring, ring[0]] for ring in rings]}
-
-
-def _bare(feature: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "Feature", "geometry": feature["geometry"], "properties": {}}
-
-
-def _meets(feature: dict[str, Any], box: tuple[tuple[float, float], tuple[float, float]]) -> bool:
-    (south, west), (north, east) = box
-    left, low, right, high = shapely.geometry.shape(feature["geometry"]).bounds
-    return bool(left <= east and right >= west and low <= north and high >= south)

@@ -182,7 +182,7 @@ class JudgePanel:
         finding = self.findings[number]
         self.clear()
         (south, west), (north, east) = finding.box
-        self._outline = self.map.outline([[(west, south), (east, south), (east, north), (west, north)]])
+        self._outline = self.map.outline([[[(west, south), (east, south), (east, north), (west, north)]]])
         uncover_map()
         self.map.fit(finding.box, closest=self.session.place.view.native_zoom + 1)
         ui.notify(

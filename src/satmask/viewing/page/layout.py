@@ -176,10 +176,12 @@ class Page:
         address = json.dumps(f"/?{self.session.view.query}")
         ui.run_javascript(f"history.replaceState(history.state, '', {address})")
 
-    def _moved(self, lat: float, lng: float, zoom: float) -> None:
+    async def _moved(self, lat: float, lng: float, zoom: float) -> None:
         self.session.view = self.session.view.moved((lat, lng, zoom))
         self._keep_address()
         self._pointed(lng, lat)
+        if self.tabs.value == PANELS[2]:
+            await self.correcting.moved()
 
     def _pointed(self, lng: float, lat: float) -> None:
         self.coordinates.text = said_coordinates(self.session.place, lng, lat)
@@ -239,6 +241,7 @@ class Page:
             "Enter": ("Keep the new shape", panel.keep_shape),
             "b": ("Draw a label", partial(panel.draw, "label")),
             "x": ("Draw an area to ignore", partial(panel.draw, "ignore")),
+            "Escape": ("Leave the shape as it was", panel.show),
             "u": ("Undo", panel.undo),
         }
         return {key: (words, partial(self._if_correcting, deed)) for key, (words, deed) in deeds.items()}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
+from satmask.viewing.page.shapes import Box, Part
+
 if TYPE_CHECKING:
     from nicegui.elements.leaflet.leaflet_layer import Layer as LeafletLayer
     from nicegui.events import GenericEventArguments
@@ -168,16 +170,18 @@ class SceneMap:
         options = {"animate": animate} | ({} if closest is None else {"maxZoom": closest})
         self.leaflet.run_map_method("fitBounds", [list(corner) for corner in box], options)
 
-    def outline(self, rings: Sequence[Sequence[tuple[float, float]]], *, editable: bool = False) -> LeafletLayer:
-        """Draw a polygon over everything; its corners are `(lng, lat)`."""
+    def outline(self, parts: Sequence[Part], *, editable: bool = False) -> LeafletLayer:
+        """Draw a polygon over everything; the corners of a single part may be moved if it is editable."""
         style = (DRAWN | {"editable": True}) if editable else FOUND
-        corners = [[[lat, lng] for lng, lat in ring] for ring in rings]
+        corners: list[Any] = [[[[lat, lng] for lng, lat in ring] for ring in part] for part in parts]
+        corners = corners[0] if len(corners) == 1 else corners
         layer: LeafletLayer = self.leaflet.generic_layer(name="polygon", args=[corners, style])
         return layer
 
     def shapes(self, features: list[dict[str, Any]], look: Mapping[str, Any]) -> LeafletLayer:
         """Show GeoJSON features, all in one look."""
-        content = {"type": "FeatureCollection", "features": features}
+        bare = [{"type": "Feature", "geometry": feature["geometry"], "properties": {}} for feature in features]
+        content = {"type": "FeatureCollection", "features": bare}
         layer: LeafletLayer = self.leaflet.generic_layer(
             name="geoJSON", args=[content, {"style": dict(look), "interactive": False}]
         )
@@ -187,7 +191,7 @@ class SceneMap:
         """Let the next clicks draw a shape; `Escape` ends it."""
         self.leaflet.run_map_method("startDrawing", kind, {"shapeOptions": DRAWN})
 
-    async def box(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    async def box(self) -> Box | None:
         """South and west, north and east of what is in sight; None if the browser doesn't say."""
         try:
             found = await self.leaflet.run_map_method("getBounds", timeout=3)
@@ -198,8 +202,8 @@ class SceneMap:
         low, high = found["_southWest"], found["_northEast"]
         return (low["lat"], low["lng"]), (high["lat"], high["lng"])
 
-    async def corners(self, layer: LeafletLayer) -> list[list[tuple[float, float]]]:
-        """The rings of a shape as it is now, as `(lng, lat)`."""
+    async def corners(self, layer: LeafletLayer) -> Part:
+        """The rings of a shape as it is now."""
         found = await layer.run_method("getLatLngs", timeout=5)
         return [[(float(point["lng"]), float(point["lat"])) for point in ring] for ring in found]
 
