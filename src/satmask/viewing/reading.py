@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -22,8 +21,6 @@ from satmask.viewing.map_view import MERCATOR, TILE, MapView, Tile
 
 CACHE_BYTES = 64 * 2**20
 """What GDAL keeps of decoded blocks, in all: by itself a twentieth of the machine's memory."""
-# GDAL's warper says so of each point of a tile's edge that has no place in the scene's CRS.
-warnings.filterwarnings("ignore", "Adjusting dataset latitudes", UserWarning)
 
 
 def read_tile(
