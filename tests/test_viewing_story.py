@@ -374,6 +374,31 @@ def test_a_label_is_reshaped_and_found_again(browser, tmp_path):
     assert saved["status"].tolist()[-1] == "reshaped"
 
 
+def test_a_label_is_drawn_without_a_pointer(browser, tmp_path):
+    folder = make_folder(tmp_path / "folder")
+    with running(folder) as server:
+        tab = Tab(browser)
+        page = tab.open(server)
+        page.get_by_role("tab", name="Correct").click()
+        labels = page.get_by_text(re.compile(r"^\d+ labels"))
+        labels.wait_for()
+        count = int(labels.inner_text().split()[0])
+        page.locator(".satmask-map").focus()
+        page.keyboard.press("b")
+        page.locator(".satmask-aiming").wait_for()
+        for corners, arrow in enumerate(("ArrowRight", "ArrowDown", "ArrowLeft"), start=1):
+            before = address(page)["at"]
+            page.keyboard.press("v")
+            page.locator(".leaflet-editing-icon").nth(corners - 1).wait_for()
+            page.keyboard.press(arrow)
+            until(page, lambda before=before: address(page)["at"] != before)
+        page.keyboard.press("Enter")
+        page.get_by_text(f"{count + 1} labels").wait_for()
+        tab.close()
+    (drawn,) = geopandas.read_file(folder / "scenes" / "town.labels.gpkg").query("status == 'drawn'").geometry
+    assert len(drawn.exterior.coords) == 4
+
+
 # Leaflet.draw says so of Leaflet's own function.
 FLAT = "Deprecated use of _flat, please use L.LineUtil.isFlat instead."
 

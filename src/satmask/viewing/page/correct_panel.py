@@ -238,6 +238,14 @@ class CorrectPanel:
 
     def _stopped(self) -> None:
         self._drawing = False
+        self.map.stop_aiming()
+
+    async def finish(self) -> None:
+        """Close what is drawn, or keep the shape that is being changed."""
+        if self._drawing:
+            self.map.finish_drawing()
+        elif self._reshaping:
+            await self.keep_shape()
 
     async def drawn(self, corners: list[tuple[float, float]]) -> None:
         """Keep what was drawn."""

@@ -190,6 +190,20 @@ class SceneMap:
     def draw(self, kind: str) -> None:
         """Let the next clicks draw a shape; `Escape` ends it."""
         self.leaflet.run_map_method("startDrawing", kind, {"shapeOptions": DRAWN})
+        self.leaflet.classes(add="satmask-aiming")
+        ui.run_javascript(f"getElement({self.leaflet.id}).$el.focus()")  # so that arrows move it
+
+    def add_corner(self) -> None:
+        """Put a corner of what is drawn at the middle of the map."""
+        self.leaflet.run_map_method("addCorner")
+
+    def finish_drawing(self) -> None:
+        """Close what is drawn, if it has corners enough."""
+        self.leaflet.run_map_method("finishDrawing")
+
+    def stop_aiming(self) -> None:
+        """Take away the cross that marks the middle."""
+        self.leaflet.classes(remove="satmask-aiming")
 
     async def box(self) -> Box | None:
         """South and west, north and east of what is in sight; None if the browser doesn't say."""

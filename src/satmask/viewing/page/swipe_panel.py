@@ -55,7 +55,9 @@ class Swipe:
 
 
 def swipe_choice(session: Session) -> None:
-    """Build the choice of the layer that is swiped."""
+    """Build the choice of the layer that is swiped; does nothing where there is nothing to compare."""
+    if len(session.layers) < 2:
+        return
     names = {"": "Nothing"} | {layer.id: layer.title for layer in reversed(session.layers)}
 
     def choose(id_: str | None) -> None:

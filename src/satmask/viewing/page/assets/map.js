@@ -46,6 +46,13 @@
       this._tool = new L.Draw[kind](this, options);
       this._tool.enable();
     },
+    // Without a pointer: corners are put where the map's middle is.
+    addCorner() {
+      if (this._tool?.enabled()) this._tool.addVertex(this.getCenter());
+    },
+    finishDrawing() {
+      if (this._tool?.enabled()) this._tool.completeShape();
+    },
   });
 
   // The scale of an image that lies nowhere on Earth.
