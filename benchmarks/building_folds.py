@@ -73,10 +73,18 @@ def lay_out(joined: Path, target: Path) -> None:
             folder = target / place / split
             folder.mkdir(parents=True, exist_ok=True)
             for path in chosen:
-                if not (folder / path.name).exists():
-                    os.link(path, folder / path.name)
+                target_path = folder / _renamed(path.name)
+                if not target_path.exists():
+                    os.link(path, target_path)
         for folder in ("learned", "judged"):
             shutil.copyfile(joined / "legend.toml", target / place / folder / "legend.toml")
+
+
+def _renamed(name: str) -> str:
+    """The name that tells the size of the pixels as zooms do: tiles of 512² show the pixels of one zoom further in."""
+    if "512" not in name:
+        return name
+    return name.replace("_z19_", "_z20_") if "_z19_" in name else name.replace("-bn_", "-bn_z20_")
 
 
 def run(fold: Fold, data: Path, settings: dict[str, Any], options: argparse.Namespace) -> None:
@@ -109,7 +117,7 @@ def _satmask(fold: Fold, *words: object) -> str:
 def row(fold: Fold) -> tuple[str, ...]:
     """Scores of a place: IoU by zoom, their mean, then boundary IoU and the F1 of objects, as means of the zooms."""
     scores = json.loads(fold.scores.read_text())
-    zooms = sorted(scores["groups"])
+    zooms = ("19", "20", "21")
     ious = [scores["groups"][zoom]["pixels"]["pooled"]["iou"] for zoom in zooms]
     details = [scores["group_details"][zoom] for zoom in zooms]
     others = [[float(part[key]) for part in details] for key in ("boundary IoU", "object F1")]
