@@ -427,3 +427,26 @@ def test_threads_get_the_tiles_that_one_gets(predicted):
     with ThreadPoolExecutor(6) as pool:
         found = pool.map(lambda one: server.tile(shown, shown.first(one[0]), (0, 0, 0), one[1]), asked * 3)
     assert list(found) == expected * 3
+
+
+@pytest.mark.parametrize("place", [*PLACES, "nowhere"])
+def test_near_infrared_that_is_called_alpha_hides_nothing(tmp_path, place):
+    values = np.random.default_rng(1).integers(1, 255, (200, 250, 4), dtype=np.uint8)
+    crs, transform = PLACES.get(place, (None, None))
+    for name, called in (("plain", "unspecified"), ("alpha", "yes")):
+        write_raster(tmp_path / f"{name}.tif", values, crs=crs, transform=transform, photometric="RGB", alpha=called)
+    alpha, plain = open_shelf(tmp_path).places
+    assert len(alpha.first("image").bands) == 4
+    same, seen = [], []
+    for zoom in (plain.view.native_zoom, plain.view.max_zoom - 2):
+        for tile in tiles_of(plain.view, zoom)[:4]:
+            style = TileStyle(bands=(3, 0, 1))
+            found, expected = (
+                pixels_of(render_tile(one, one.first("image"), tile, style=style)) for one in (alpha, plain)
+            )
+            both = (found[..., 3] > 0) & (expected[..., 3] > 0)
+            seen.append((found[..., 3] > 0) == (expected[..., 3] > 0))
+            same.append(np.abs(found.astype(int) - expected)[both].max(-1) == 0)
+    assert np.mean(seen) > 0.99
+    # Where pixels of the scene are blended the two ways differ.
+    assert np.concatenate(same[-4:]).mean() > 0.97

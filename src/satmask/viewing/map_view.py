@@ -124,6 +124,14 @@ class MapView:
         y = 0.5 - np.arcsinh(np.tan(latitudes)) / (2 * math.pi)
         return np.column_stack([points[:, 0] / 360 + 0.5, y]) * TILE
 
+    def from_world(self, points: np.ndarray) -> np.ndarray:
+        """Pixels of the map at zoom 0 to map coordinates, float64, `(points, 2)`."""
+        points = np.asarray(points, np.float64).reshape(-1, 2)
+        if self.projection == "pixels":
+            return points * (1, -1)
+        latitudes = np.degrees(np.arctan(np.sinh(math.pi * (1 - 2 * points[:, 1] / TILE))))
+        return np.column_stack([(points[:, 0] / TILE - 0.5) * 360, latitudes])
+
     def to_map(self, points: np.ndarray) -> np.ndarray:
         """Pixel coordinates, column and row, to map coordinates; float64, `(points, 2)`."""
         points = np.asarray(points, np.float64).reshape(-1, 2)

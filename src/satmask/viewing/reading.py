@@ -15,9 +15,11 @@ from rasterio.vrt import WarpedVRT
 from satmask.errors import InstallError
 from satmask.grid import Grid
 from satmask.opening import GDAL_ERRORS, undecodable
+from satmask.viewing.called_alpha import misnamed_alpha, read_plain, warp_plain
 from satmask.viewing.files import ShelfFile
 from satmask.viewing.handles import HANDLES, OpenRaster
 from satmask.viewing.map_view import MERCATOR, TILE, MapView, Tile
+from satmask.windows import Window
 
 CACHE_BYTES = 64 * 2**20
 """What GDAL keeps of decoded blocks, in all: by itself a twentieth of the machine's memory."""
@@ -61,6 +63,8 @@ def read_tile(
 def _warped(
     raster: OpenRaster, view: MapView, tile: Tile, indexes: Sequence[int], *, smooth: bool
 ) -> tuple[np.ndarray, np.ndarray]:
+    if misnamed_alpha(raster):
+        return warp_plain(raster, view, tile, indexes, smooth=smooth)
     reader, file = _reader(), raster.file
     real = file.dtypes[0].startswith("float") and file.nodata is None
     plain = all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums)
@@ -109,15 +113,14 @@ def _plain(
     # Where a pixel of the scene covers several of the tile, each is read once and repeated.
     repeat = max(round(1 / step), 1)
     wide, tall = math.ceil(across / repeat), math.ceil(down / repeat)
-    found = _reader().read(
-        raster.file,
-        window=rasterio.windows.Window(left, top, right - left, bottom - top),
-        height=tall,
-        width=wide,
-        indexes=list(indexes),
-        resampling_method="average" if smooth else "nearest",
-    )
-    small, known = _unmasked(found.array)
+    place = rasterio.windows.Window(left, top, right - left, bottom - top)
+    if misnamed_alpha(raster):
+        whole = Window(math.floor(top), math.floor(left), math.ceil(bottom - top), math.ceil(right - left))
+        small, known = read_plain(raster, whole, (tall, wide), indexes, smooth=smooth)
+    else:
+        method = "average" if smooth else "nearest"
+        settings = {"height": tall, "width": wide, "indexes": list(indexes), "resampling_method": method}
+        small, known = _unmasked(_reader().read(raster.file, window=place, **settings).array)
     values = np.zeros((TILE, TILE, len(indexes)), small.dtype)
     valid = np.zeros((TILE, TILE), bool)
     values[:down, :across] = small.repeat(repeat, axis=0).repeat(repeat, axis=1)[:down, :across]
