@@ -45,7 +45,7 @@ class Tab:
             **{"viewport": {"width": 1200, "height": 800}, "reduced_motion": "reduce"} | settings
         )
         self.page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(20_000)
         self.problems, self.hosts = [], set()
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on(

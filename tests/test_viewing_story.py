@@ -65,7 +65,7 @@ def layer(page, place, kind):
 
 def until(page, condition):
     """Wait for something to come true."""
-    for _ in range(100):
+    for _ in range(300):
         if condition():
             return
         page.wait_for_timeout(50)
