@@ -28,7 +28,7 @@ class Remote:
     Raises:
         SettingError: If it is no such address.
 
-    Example:
+    Examples:
         >>> Remote("s3://bucket/scenes/north.tif").stem
         'north'
     """
@@ -75,7 +75,7 @@ class Remote:
 def is_remote(text: object) -> bool:
     """Whether a text is an address on the network.
 
-    Example:
+    Examples:
         >>> is_remote("https://example.org/a.tif"), is_remote("a.tif"), is_remote("/vsicurl/http://example.org/a.tif")
         (True, False, False)
     """
@@ -85,7 +85,7 @@ def is_remote(text: object) -> bool:
 def as_address(image: str | Path | Remote) -> Path | Remote:
     """See what the user named as an address on the network or as a path; never as one of GDAL's strings.
 
-    Example:
+    Examples:
         >>> as_address("s3://bucket/north.tif").name, as_address("/vsicurl/http://example.org/a.tif").is_file()
         ('north.tif', False)
     """

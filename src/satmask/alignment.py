@@ -173,7 +173,7 @@ def combine(alignments: Iterable[Alignment]) -> Alignment:
     Raises:
         SettingError: If there is none, or they don't share `max_shift`.
 
-    Example:
+    Examples:
         >>> flat = measure_shift(np.zeros((64, 64, 1)), np.zeros((64, 64, 1), np.uint8), np.ones((64, 64), bool))
         >>> combine([flat, flat]).verdict
         "can't tell"
@@ -212,7 +212,7 @@ def measure_shift(
     Raises:
         SettingError: If the arrays don't fit together, or `max_shift` is out of range.
 
-    Example:
+    Examples:
         >>> image = np.random.default_rng(0).normal(size=(128, 128, 1))
         >>> truth = np.zeros((128, 128, 1), np.uint8)
         >>> for at in (24, 56, 88):

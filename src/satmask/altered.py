@@ -123,7 +123,7 @@ class Mapped(Altered):
         limits: Lowest and highest value of each band, which values beyond become; None for no limits.
         notes: What is said of it in tags.
 
-    Example:
+    Examples:
         Reflectances of a scene that stores ten-thousandths:
 
         >>> from satmask import Scene
@@ -343,7 +343,7 @@ def taps(first: int, count: int, old: int, new: int) -> tuple[np.ndarray, np.nda
     Returns:
         Places, int64, and weights, float32, both `(taps, count)`; the weights of a pixel sum up to 1.
 
-    Example:
+    Examples:
         >>> taps(0, 1, old=4, new=2)[1].ravel().tolist()
         [0.5, 0.5, 0.0]
     """

@@ -21,7 +21,7 @@ def ground_plane(grid: Grid) -> np.ndarray:
         `(x, y)` of a step of one column and of one row, in metres: float64, `(2, 2)`, to be multiplied by from the right.
         Without a CRS that is tied to the earth, a pixel counts as a metre.
 
-    Example:
+    Examples:
         >>> ground_plane(Grid(10, 10)).tolist()
         [[1.0, 0.0], [0.0, -1.0]]
     """
@@ -47,7 +47,7 @@ def true_perimeters(polygons: np.ndarray, crs: CRS | None) -> np.ndarray:
     Returns:
         Metres, float64, `(polygons,)`; NaN without a CRS that is tied to the earth.
 
-    Example:
+    Examples:
         >>> kilometre = shapely.box(500_000, 4_000_000, 501_000, 4_001_000)
         >>> float(true_perimeters(np.array([kilometre]), CRS("EPSG:32633"))[0].round(-1))
         4000.0
@@ -78,7 +78,7 @@ def orientations(polygons: np.ndarray) -> np.ndarray:
     Returns:
         Degrees from north by east, 0 to below 180, float64; of a square, that of either side.
 
-    Example:
+    Examples:
         >>> orientations(np.array([shapely.box(0, 0, 9, 1), shapely.box(0, 0, 1, 9)])).tolist()
         [90.0, 0.0]
     """
@@ -104,7 +104,7 @@ def measure_regions(labels: np.ndarray, probabilities: np.ndarray | None = None)
         `area_px` (int64), `mean_probability` and `min_probability` (float64, NaN without probabilities) and `touches_edge`
         (bool: a pixel lies at the image's edge, which may cut the region off), each with one entry a region.
 
-    Example:
+    Examples:
         >>> table = measure_regions(np.array([[1, 0], [0, 0], [0, 0]], np.int32), np.full((3, 2), 0.75))
         >>> table["mean_probability"].tolist(), table["touches_edge"].tolist()
         ([0.75], [True])

@@ -95,7 +95,7 @@ def augment(
     Raises:
         SettingError: If the shapes don't fit each other or the range is upside down.
 
-    Example:
+    Examples:
         >>> window = np.full((8, 8, 3), 500, np.uint16), np.ones((8, 8, 1), np.uint8), np.ones((8, 8), np.float32)
         >>> image, truth, weight = augment(
         ...     *window, settings=Augmentation(), value_range=(0, 2047), random=np.random.default_rng([7, 1])

@@ -35,7 +35,7 @@ class Bucket:
     Raises:
         SettingError: If it is no such address.
 
-    Example:
+    Examples:
         >>> str(Bucket("s3://maps/2026/") / "north.classes.tif"), (Bucket("s3://maps") / "a" / "b.tif").name
         ('s3://maps/2026/north.classes.tif', 'b.tif')
     """
@@ -169,7 +169,7 @@ class Bucket:
 def as_folder(out: str | Path | Bucket) -> Path | Bucket:
     """See where outputs go: a folder, or an address in an object store.
 
-    Example:
+    Examples:
         >>> as_folder("s3://maps/2026"), as_folder("maps").name
         (Bucket(url='s3://maps/2026'), 'maps')
     """

@@ -26,7 +26,7 @@ class Cleaning:
     Raises:
         SettingError: If one is below 0 or isn't a number.
 
-    Example:
+    Examples:
         >>> Cleaning(opening_m=0.5).any, Cleaning().any
         (True, False)
     """
@@ -64,7 +64,7 @@ def clean(mask: np.ndarray, cleaning: Cleaning, *, gsd_m: float) -> np.ndarray:
     Raises:
         SettingError: If the side of a pixel isn't above 0.
 
-    Example:
+    Examples:
         >>> mask = np.zeros((9, 9), bool)
         >>> mask[2:7, 2:7] = mask[0, 8] = True
         >>> mask[4, 4] = False

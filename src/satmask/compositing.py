@@ -91,7 +91,7 @@ def weigh_edges(truth: np.ndarray, weight: np.ndarray, *, most: float, width_px:
     Returns:
         float32, `(height, width)`.
 
-    Example:
+    Examples:
         >>> truth = np.array([[[0], [0], [0], [1], [1], [1]]], np.uint8)
         >>> weigh_edges(truth, np.ones((1, 6), np.float32), most=9, width_px=1).astype(int).tolist()
         [[2, 6, 10, 10, 6, 2]]

@@ -203,7 +203,7 @@ def _name(axis: Axes, tile: Tile, *, letters: int) -> None:
 def shortened(text: str, letters: int) -> str:
     """Take out the middle of a long name: its ends tell it from its neighbours.
 
-    Example:
+    Examples:
         >>> shortened("zanzibar_tz-OAM-1277168-1083840-21", 20)
         'zanzibar_…1083840-21'
     """

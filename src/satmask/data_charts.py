@@ -149,7 +149,7 @@ def spread(values: npt.NDArray[Any], edges: npt.NDArray[np.float64]) -> npt.NDAr
     Returns:
         float64, `(bins,)`, with the sum 1, or 0 where no value is valid.
 
-    Example:
+    Examples:
         >>> spread(np.array([1, 2, 2, 99]), np.array([0, 2, 4.0])).tolist()
         [0.25, 0.75]
     """

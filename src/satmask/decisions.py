@@ -46,7 +46,7 @@ class Decision:
     Raises:
         SettingError: If there isn't one number a class, one is out of range, or a rule names a class that isn't there.
 
-    Example:
+    Examples:
         >>> legend = Legend.of(["river", "pond"])
         >>> decision = Decision(legend, merges=(Merge("river", ("pond",)),))
         >>> masks = decision.masks(np.array([[[0.9, 0.8], [0.2, 0.7]]]))

@@ -165,7 +165,7 @@ def gather(said: np.ndarray, truth: np.ndarray, legend: Legend, *, weight: float
     Raises:
         DataError: If the shapes differ.
 
-    Example:
+    Examples:
         >>> legend = Legend.of(["house"])
         >>> said, truth = np.full((4, 1), 0.9, np.float32), np.array([[1], [1], [1], [0]])
         >>> found = gather(said, truth, legend).fit()

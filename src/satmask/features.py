@@ -77,7 +77,7 @@ class Steps:
     Args:
         drawing: Whether anything is added up: everything is drawn again for it.
 
-    Example:
+    Examples:
         >>> steps, mask = Steps(drawing=True), np.eye(2, dtype=np.uint8)
         >>> frames = stream_features(lambda at: (mask[at.slices], None), Grid(2, 2), Legend.of(["house"]), steps=steps)
         >>> sum(map(len, frames)), [step.to_dict() for step in steps.told()]
@@ -153,7 +153,7 @@ def find_features(
     Raises:
         SettingError: If shapes don't agree, or objects are to be parted by probabilities that aren't there.
 
-    Example:
+    Examples:
         >>> features = find_features(np.eye(2, dtype=np.uint8), Grid(2, 2), Legend.of(["house"]))
         >>> [(step.name, step.polygons, step.vertices, step.iou) for step in features.steps]
         [('traced', 2, 8, 1.0)]
@@ -252,7 +252,7 @@ def shaping_of(decision: Decision, grid: Grid) -> Shaping:
         decision: How probabilities become classes.
         grid: Where the pixels lie.
 
-    Example:
+    Examples:
         >>> decision = Decision(Legend.of(["house"]), refinements=(Refinement("house", separate_px=2),))
         >>> shaping_of(decision, Grid(2, 2)).depth(1), shaping_of(Decision(Legend.of(["house"])), Grid(2, 2)).parts
         (2.0, False)

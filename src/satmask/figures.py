@@ -161,7 +161,7 @@ def at_most(rgb: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
 def percent(share: float) -> str:
     """Write a share in percent: never 0 where there is some, nor 100 where there isn't all.
 
-    Example:
+    Examples:
         >>> [percent(share) for share in (0.275, 0.0331, 0.00004, 0, 1, 0.99999)]
         ['27.5 %', '3.3 %', '0.004 %', '0 %', '100 %', '>99.9 %']
     """

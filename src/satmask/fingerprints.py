@@ -82,7 +82,7 @@ def fingerprint(values: np.ndarray, valid: np.ndarray | None = None) -> Fingerpr
         values: Pixel values, any real type, `(height, width, bands)` or `(height, width)`.
         valid: False where there is no data, bool, `(height, width)`.
 
-    Example:
+    Examples:
         >>> image = np.random.default_rng(1).integers(0, 255, (64, 48, 3), np.uint8)
         >>> find_twins([fingerprint(image), fingerprint(np.rot90(image))])[0].symmetry
         'turned 90° left'

@@ -39,7 +39,7 @@ class Reading:
         resample_to_gsd: Size of a pixel in metres that the scene is resampled to; "model" for the nearest that it knows.
         stretch: Two percentiles of each band that become the ends of the model's values.
 
-    Example:
+    Examples:
         >>> Reading(bands=("red", 3)).settings
         {'bands': ('red', 3), 'scaled': False, 'resample_to_gsd': None, 'stretch': None}
     """

@@ -31,7 +31,7 @@ class Grid:
     Raises:
         SettingError: If a side is shorter than one pixel or the transform can't be inverted.
 
-    Example:
+    Examples:
         >>> Grid(100, 200, Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000), CRS("EPSG:32633")).bounds
         (500000.0, 3999950.0, 500100.0, 4000000.0)
     """

@@ -93,7 +93,7 @@ def settle_groups(recipe: Recipe, legend: Legend) -> dict[str, tuple[str, ...]]:
     Raises:
         SettingError: If a group's name can't be a folder's, a class isn't there, or is in two groups.
 
-    Example:
+    Examples:
         >>> from satmask.recipe import Recipe
         >>> from satmask.legend import Legend
         >>> settle_groups(Recipe(groups="each"), Legend.of(["Standing water", "Road"]))

@@ -133,7 +133,7 @@ def find_leaks(data: Dataset, *, progress: Callable[[int], None] = lambda _: Non
     Returns:
         Duplicates within and across splits, and what is seen in two splits.
 
-    Example:
+    Examples:
         >>> find_leaks(read_dataset("data")).across  # doctest: +SKIP
         (Duplicate(splits=('train', 'val'), names=('a_1', 'b_7'), symmetry='turned 180°', likeness=0.99, exact=False),)
     """
@@ -229,7 +229,7 @@ def find_overlaps(places: Sequence[BaseGeometry | None]) -> Iterator[tuple[int, 
     Yields:
         Smaller index, larger index, and the share of the smaller footprint that is shared.
 
-    Example:
+    Examples:
         >>> boxes = [shapely.box(0, 0, 2, 2), None, shapely.box(2, 0, 4, 2), shapely.box(1, 0, 2, 1)]
         >>> list(find_overlaps(boxes))
         [(0, 3, 1.0)]

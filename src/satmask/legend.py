@@ -63,7 +63,7 @@ class Legend:
     Raises:
         SettingError: If there is no class, two share an id or a name, or an overlapping class has id 0.
 
-    Example:
+    Examples:
         >>> legend = Legend.of({100: "building"})
         >>> legend.names, legend.activation
         (('building',), 'sigmoid')
@@ -194,7 +194,7 @@ class Legend:
             SettingError: If one isn't there, or the classes exclude each other: what the others cover would then be
                 nothing at all.
 
-        Example:
+        Examples:
             >>> Legend.of(["road", "track", "tree"]).subset(["tree", 1]).names
             ('road', 'tree')
         """

@@ -41,7 +41,7 @@ class SegmentationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras ships 
     Raises:
         SettingError: If a setting breaks the rules above.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> truth, probability = np.ones((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.5)
         >>> round(float(make_loss("bce")(truth, probability)), 4)
@@ -375,7 +375,7 @@ def make_loss(
     Raises:
         SettingError: If there is no such loss or option, or a value can't be used.
 
-    Example:
+    Examples:
         >>> make_loss("focal", activation="softmax", gamma=1.5).get_config()["gamma"]
         1.5
     """

@@ -34,7 +34,7 @@ class SegmentationIoU(keras.metrics.Metric):  # type: ignore[misc]  # Keras ship
     Raises:
         SettingError: If there is no class or the activation is unknown.
 
-    Example:
+    Examples:
         >>> metric = SegmentationIoU(classes=1)
         >>> metric.update_state(np.array([[[[1], [1], [0]]]]), np.array([[[[0.9], [0.2], [0.6]]]]))
         >>> round(float(metric.result()), 3)

@@ -26,7 +26,7 @@ def read_mirrored(scene: Imagery, window: Window) -> Pixels:
     Raises:
         SceneError: If the scene can't be decoded.
 
-    Example:
+    Examples:
         >>> with Scene("scene.tif") as scene:  # doctest: +SKIP
         ...     pixels = read_mirrored(scene, Window(-16, -16, 256, 256))
     """
@@ -56,7 +56,7 @@ def unframe(tile: Tile, margin: int, shape: tuple[int, int]) -> Tile:
     Returns:
         The tile; its core ends where the scene does, and may be empty.
 
-    Example:
+    Examples:
         >>> unframe(Tile(Window(0, 0, 64, 64), Window(0, 0, 48, 48)), 16, (100, 100)).core
         Window(row=0, column=0, height=32, width=32)
     """

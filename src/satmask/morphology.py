@@ -15,7 +15,7 @@ def opened(mask: np.ndarray, radius_px: float) -> np.ndarray:
     Returns:
         A mask, bool, `(height, width)`. A pixel depends on those within twice the radius.
 
-    Example:
+    Examples:
         >>> mask = np.pad(np.ones((3, 3), bool), 2)
         >>> mask[3, 0] = True
         >>> int(mask.sum()), int(opened(mask, 1).sum())

@@ -108,7 +108,7 @@ def _told(verdict: Verdict, one: ListedObject) -> dict[str, Any]:
 def window_around(one: ListedObject, shape: tuple[int, int]) -> Window:
     """A square around an object, as far as the image reaches.
 
-    Example:
+    Examples:
         >>> from satmask.scoring.object_list import ListedObject
         >>> house = ListedObject("house", "truth", "missed", 0.0, 100.0, (2, 40, 12, 50), 7, 45)
         >>> window_around(house, (200, 100))

@@ -21,7 +21,7 @@ def inner_path(text: str, file: Path) -> Path:
     Raises:
         DataError: If it leads out of the folder.
 
-    Example:
+    Examples:
         >>> inner_path("water/model.onnx", Path("run/assembly.json")).as_posix()
         'run/water/model.onnx'
     """

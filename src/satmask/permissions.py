@@ -19,7 +19,7 @@ def allowed(what: Permission) -> bool:
         what: "huge", rasters that take much memory to decode; "outside", VRT files that name files outside of their
             folder; "remote", lists and VRT files that name addresses on the network.
 
-    Example:
+    Examples:
         >>> allowed("huge")
         False
     """

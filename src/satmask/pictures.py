@@ -104,7 +104,7 @@ def paint(classes: npt.NDArray[Any], legend: Legend) -> npt.NDArray[np.uint8]:
     Returns:
         uint8, `(height, width, 3)`: pale grey where there is no class, a checkerboard at the legend's nodata value.
 
-    Example:
+    Examples:
         >>> from satmask.legend import Legend
         >>> paint(np.array([[7]]), Legend.of({7: "water"}, colours={7: "#0000FF"})).tolist()
         [[[0, 0, 255]]]
@@ -193,7 +193,7 @@ def error_map(
     Raises:
         SettingError: If the shapes of truth and prediction differ.
 
-    Example:
+    Examples:
         >>> error_map(np.array([[True]]), np.array([[False]])).tolist()  # missed
         [[[221, 59, 30]]]
     """

@@ -72,7 +72,7 @@ def stream_polygons(
     Raises:
         SettingError: If areas in m² are asked of a grid without a CRS.
 
-    Example:
+    Examples:
         >>> classes = np.eye(3, dtype=np.uint8)
         >>> parts = stream_polygons(lambda at: (classes[at.slices], None), Grid(3, 3), Legend.of(["house"]), block=(1, 3))
         >>> [len(part) for part in parts]
@@ -102,7 +102,7 @@ class PolygonWriter:
     Raises:
         SettingError: If the suffix is none of these.
 
-    Example:
+    Examples:
         >>> from satmask.polygons import find_polygons, read_polygons
         >>> frame = find_polygons(np.eye(2, dtype=np.uint8), Grid(2, 2), Legend.of(["house"]))
         >>> with tempfile.TemporaryDirectory() as folder, PolygonWriter(Path(folder) / "houses.fgb") as writer:

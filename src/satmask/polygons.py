@@ -68,7 +68,7 @@ def find_polygons(
     Raises:
         SettingError: If shapes don't agree, or areas in m² are asked of a grid without a CRS.
 
-    Example:
+    Examples:
         >>> frame = find_polygons(np.eye(2, dtype=np.uint8), Grid(2, 2), Legend.of(["house"]))
         >>> frame[["class", "area_px"]].values.tolist()
         [['house', 1], ['house', 1]]
@@ -117,7 +117,7 @@ def channel_labels(classes: np.ndarray, legend: Legend) -> np.ndarray:
     Returns:
         Channels counted from 1, 0 where the legend doesn't hold an id, uint8 or uint16, `(height, width)`.
 
-    Example:
+    Examples:
         >>> channel_labels(np.array([[7, 3, 0]]), Legend.of({3: "house", 7: "water"})).tolist()
         [[2, 1, 0]]
     """
@@ -183,7 +183,7 @@ def place(polygons: np.ndarray, grid: Grid) -> np.ndarray:
     Returns:
         shapely geometries in the grid's CRS, an array of objects.
 
-    Example:
+    Examples:
         >>> from affine import Affine
         >>> grid = Grid(10, 10, Affine(0.5, 0, 100, 0, -0.5, 200))
         >>> place(np.array([shapely.box(0, 0, 2, 2)]), grid)[0].bounds
@@ -205,7 +205,7 @@ def true_areas(polygons: np.ndarray, crs: CRS | None) -> np.ndarray:
     Returns:
         Square metres, float64, `(polygons,)`; NaN without a CRS that is tied to the earth.
 
-    Example:
+    Examples:
         >>> kilometre = shapely.box(0, 0, 1000, 1000)
         >>> float(true_areas(np.array([kilometre]), CRS("EPSG:3035"))[0].round(-4))
         1000000.0
@@ -247,7 +247,7 @@ def write_polygons(frame: geopandas.GeoDataFrame, path: str | Path, *, layer: st
         DataError: If a GeoJSON is asked of polygons without a CRS.
         InstallError: If a GeoParquet is asked and pyarrow isn't there.
 
-    Example:
+    Examples:
         >>> frame = find_polygons(np.eye(2, dtype=np.uint8), Grid(2, 2), Legend.of(["house"]))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     len(read_polygons(write_polygons(frame, Path(folder) / "houses.gpkg")))

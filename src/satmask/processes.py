@@ -48,7 +48,7 @@ class Processes(Executor):
         count: Processes.
         lanes: Calls that each does at a time, in threads.
 
-    Example:
+    Examples:
         >>> with Processes(1) as pool:
         ...     pool.submit(divmod, 17, 5).result()
         (3, 2)

@@ -54,7 +54,7 @@ def legend_tags(legend: Legend, thresholds: Sequence[float] = ()) -> dict[str, s
     `CLASS_<id>` is a name, `THRESHOLD_<id>` the probability from which the class was seen (for classes that overlap), and
     `CLASSES_EXCLUSIVE` is YES or NO.
 
-    Example:
+    Examples:
         >>> legend_tags(Legend.of({100: "building"}), [0.5])
         {'CLASS_100': 'building', 'THRESHOLD_100': '0.5', 'CLASSES_EXCLUSIVE': 'NO'}
     """

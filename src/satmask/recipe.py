@@ -80,7 +80,7 @@ class Recipe(Settings):
     The defaults train a half-width U-Net on a laptop. Each field can be set in TOML (`epochs = 10`, `[augment]` …) or
     by `--set epochs=10 --set augment.noise=0.02`.
 
-    Example:
+    Examples:
         >>> Recipe.load(settings=["epochs=3", "network.filters=[8, 16]"]).network.options
         {'filters': [8, 16]}
     """

@@ -31,7 +31,7 @@ class Refinement:
     Raises:
         SettingError: If a number is below 0.
 
-    Example:
+    Examples:
         >>> Refinement("house", open_m=0.5).opening_px(0.25), Refinement("house").any
         (2.0, False)
     """
@@ -104,7 +104,7 @@ def widen(mask: np.ndarray, refinement: Refinement, *, gsd_m: float | None) -> n
 def reach(refinement: Refinement, *, gsd_m: float | None) -> int:
     """Find how far pixels lie at most that `widen` looks at.
 
-    Example:
+    Examples:
         >>> reach(Refinement("house", open_px=1.5, close_px=2), gsd_m=None)
         10
     """
@@ -122,7 +122,7 @@ def refine(mask: np.ndarray, refinement: Refinement, *, gsd_m: float | None = No
     Returns:
         A mask, bool, `(height, width)`.
 
-    Example:
+    Examples:
         >>> mask = np.pad(np.ones((3, 3), bool), 2)
         >>> mask[3, 3] = False
         >>> int(refine(mask, Refinement("house", min_hole_px=2)).sum())

@@ -84,7 +84,7 @@ def regularise(
     Raises:
         SettingError: If the tolerance isn't above 0, `min_iou` isn't between 0 and 1, or numbers of polygons differ.
 
-    Example:
+    Examples:
         >>> steps = shapely.Polygon([(0, 0), (20, 0), (20, 1), (30, 1), (30, 11), (0, 11)])
         >>> squared, _ = regularise(np.array([steps]), tolerance=1.5)
         >>> len(squared[0].exterior.coords) - 1, round(squared[0].area / steps.area, 3)
@@ -278,7 +278,7 @@ def _leave(result: np.ndarray, squared: np.ndarray, left: np.ndarray, changed: n
 def iou_of(polygons: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of pairs of polygons, float64.
 
-    Example:
+    Examples:
         >>> iou_of(np.array([shapely.box(0, 0, 2, 1)]), np.array([shapely.box(1, 0, 3, 1)])).round(3).tolist()
         [0.333]
     """

@@ -162,7 +162,7 @@ def render_page(page: Page) -> str:
 
     Everything is escaped, pictures lie inside as data, and a content policy in the page forbids it any request.
 
-    Example:
+    Examples:
         >>> "&lt;b&gt;" in render_page(Page("<b>"))
         True
     """
@@ -198,7 +198,7 @@ def render_small(make: Callable[[int], Page]) -> str:
 def format_value(value: Value) -> str:
     """Write a cell: whole numbers with thousands apart, others with three decimals, nothing as a dash.
 
-    Example:
+    Examples:
         >>> [format_value(value) for value in (1234567, 0.70449, 1234.5, None, float("nan"), "road")]
         ['1,234,567', '0.704', '1,234.5', '–', '–', 'road']
     """

@@ -369,7 +369,7 @@ def _number(value: float) -> str:
 def _duration(seconds: float) -> str:
     """A duration in the units that people use for it.
 
-    Example:
+    Examples:
         >>> _duration(21.3), _duration(600), _duration(9000)
         ('21 s', '10 min', '2 h 30 min')
     """

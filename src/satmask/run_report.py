@@ -81,7 +81,7 @@ def _shown(engine: Engine, held: Survey, verdict: Verdict, one: ListedObject, to
 def choose(ranked: Sequence[View]) -> dict[str, Sequence[View]]:
     """The worst and the best of views that go from worst to best; none is both.
 
-    Example:
+    Examples:
         >>> {name: list(views) for name, views in choose(range(5)).items()}
         {'worst': [0, 1, 2], 'best': [4, 3]}
     """

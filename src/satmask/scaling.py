@@ -33,7 +33,7 @@ class Scaling:
     Raises:
         SettingError: If there isn't a bias for each temperature, a number is out of range, or exclusive classes differ.
 
-    Example:
+    Examples:
         >>> Scaling((2.0,), (0.0,)).apply(np.array([[0.9], [0.5]], np.float32)).round(3).tolist()
         [[0.75], [0.5]]
     """
@@ -91,7 +91,7 @@ class Scaling:
         Returns:
             One a class; themselves where classes exclude each other, which are decided without.
 
-        Example:
+        Examples:
             >>> Scaling((2.0,), (0.0,)).thresholds((0.9,))
             (0.75,)
         """

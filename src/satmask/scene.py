@@ -57,7 +57,7 @@ class Scene:
         SceneError: If the file can't be opened as a raster, lacks a part, would take a lot of memory, or has no such
             band.
 
-    Example:
+    Examples:
         >>> with Scene("scene.tif") as scene:  # doctest: +SKIP
         ...     pixels = scene.read(Window(0, 0, 256, 256))
     """

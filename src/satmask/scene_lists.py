@@ -84,7 +84,7 @@ def find_scenes(
 def is_list(name: str | Path) -> bool:
     """Whether a name is that of a list file: `list.txt`, or `@list`.
 
-    Example:
+    Examples:
         >>> is_list("scenes.txt"), is_list("@scenes"), is_list("scene.tif")
         (True, True, False)
     """
@@ -223,7 +223,7 @@ def _files(scene: SceneSource) -> list[Path | Bucket]:
 def stem_of(scene: str | SceneSource) -> str:
     """What the outputs of a scene are called after.
 
-    Example:
+    Examples:
         >>> stem_of("data/north.tif"), stem_of("data/south.stack.json"), stem_of("s3://bucket/east.tif")
         ('north', 'south', 'east')
     """

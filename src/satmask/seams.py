@@ -55,7 +55,7 @@ def make_whole(tiles: Mapping[Spot, Sequence[Piece]], shape: tuple[int, int]) ->
         Objects in pixels of the whole, whose origin is the corner of the tile at column 0 and row 0; in the order of
         their first pieces, row of tiles by row of tiles.
 
-    Example:
+    Examples:
         >>> tiles = {(0, 0): [Piece(shapely.box(6, 2, 8, 4), 0)], (1, 0): [Piece(shapely.box(0, 2, 3, 4), 0)]}
         >>> [piece.geometry.bounds for piece in make_whole(tiles, (8, 8))]
         [(6.0, 2.0, 11.0, 4.0)]
@@ -116,7 +116,7 @@ def stretches(geometry: BaseGeometry, axis: int, edge: float) -> list[tuple[floa
     Returns:
         From and to on the other axis, each.
 
-    Example:
+    Examples:
         >>> stretches(shapely.box(0, 2, 3, 4), 0, 0)
         [(2.0, 4.0)]
     """

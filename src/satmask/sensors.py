@@ -21,7 +21,7 @@ def mix_bands(shares: np.ndarray, most: float, random: np.random.Generator) -> n
     Returns:
         Mixed values, float32, `(pixels, bands)`.
 
-    Example:
+    Examples:
         >>> grey = np.full((1, 3), 0.25, np.float32)
         >>> mix_bands(grey, 1.0, np.random.default_rng(0)).round(6).tolist()
         [[0.25, 0.25, 0.25]]

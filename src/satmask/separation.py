@@ -36,7 +36,7 @@ def separate(
     Raises:
         SettingError: If the depth isn't above 0, or shapes differ.
 
-    Example:
+    Examples:
         >>> two = np.pad(np.ones((9, 19), bool), 1)
         >>> two[:5, 10] = two[6:, 10] = False
         >>> int(separate(two, depth=2).max()), int(separate(two, depth=5).max())

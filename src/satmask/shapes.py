@@ -36,7 +36,7 @@ def choose_objects(mask: np.ndarray, smallest_px: float, shape: Shape | None = N
     Returns:
         The mask without the others, bool; itself where nothing can be dropped.
 
-    Example:
+    Examples:
         >>> choose_objects(np.array([[True, True, False, True]]), 2).tolist()
         [[True, True, False, False]]
     """

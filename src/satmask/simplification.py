@@ -30,7 +30,7 @@ def simplify(polygons: np.ndarray, *, tolerance: float) -> np.ndarray:
     Raises:
         SettingError: If the tolerance is negative, or polygons overlap.
 
-    Example:
+    Examples:
         >>> halves = np.array([shapely.box(0, 0, 1, 2), shapely.Polygon([(1, 0), (2, 0), (2, 1), (2.1, 2), (1, 2)])])
         >>> shapely.get_num_coordinates(simplify(halves, tolerance=0.5)).tolist()
         [5, 5]

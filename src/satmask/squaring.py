@@ -99,7 +99,7 @@ def begins(sizes: np.ndarray) -> np.ndarray:
 def neighbours(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The entry before and after each entry of groups of these sizes, round and round.
 
-    Example:
+    Examples:
         >>> neighbours(np.array([3]))[0].tolist(), neighbours(np.array([3]))[1].tolist()
         ([2, 0, 1], [1, 2, 0])
     """

@@ -55,7 +55,7 @@ def display(
     Returns:
         Positions of the bands shown as red, green and blue, and the values of these shown as black and as white.
 
-    Example:
+    Examples:
         >>> display(np.dtype("uint16"), np.arange(8), 100 * np.arange(8))[0]  # WorldView's eight bands
         (4, 2, 1)
     """
@@ -91,7 +91,7 @@ def stretch(
     Raises:
         SettingError: If the image lacks one of the bands.
 
-    Example:
+    Examples:
         >>> stretch(np.array([[0.0, 5.0, 10.0, np.nan]]), percent=(0, 100))[0, :3, 0].tolist()
         [0, 128, 255]
     """

@@ -68,7 +68,7 @@ class Decided:
         merges: Rules between classes.
         rows: Rows of a strip.
 
-    Example:
+    Examples:
         >>> mask = np.zeros((5, 4, 1), bool)
         >>> mask[1:, 0] = mask[0, 3] = True
         >>> rule = Rule(Refinement("house"), smallest_px=2)

@@ -35,7 +35,7 @@ class Symmetry:
         columns: Whether the last column comes first.
         exchanged: Whether rows become columns.
 
-    Example:
+    Examples:
         >>> Symmetry(rows=False, columns=True, exchanged=True).apply(np.array([[1, 2], [3, 4]])).tolist()
         [[2, 4], [1, 3]]
     """

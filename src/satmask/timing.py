@@ -45,7 +45,7 @@ def interleave(
     Returns:
         The timings, by name.
 
-    Example:
+    Examples:
         >>> sorted(interleave({"a": list, "b": dict}, 3))
         ['a', 'b']
     """

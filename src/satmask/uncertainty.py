@@ -19,7 +19,7 @@ def entropy(probabilities: np.ndarray, *, exclusive: bool) -> np.ndarray:
     Returns:
         float32, `(…,)`, 0 to 1; NaN where a probability is. 0 everywhere of a single class that excludes all others.
 
-    Example:
+    Examples:
         >>> entropy(np.array([[0.5], [1.0], [0.11]]), exclusive=False).round(2).tolist()
         [1.0, 0.0, 0.5]
         >>> entropy(np.array([[0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]]), exclusive=True).tolist()

@@ -171,7 +171,7 @@ def decision(probabilities: np.ndarray, info: ModelInfo) -> np.ndarray:
 def cut(height: int, width: int) -> list[Window]:
     """Cut a sample into views of about equal sides, none longer than `VIEW`, that touch each pixel once.
 
-    Example:
+    Examples:
         >>> [window.width for window in cut(100, 1100)]
         [366, 367, 367]
     """

@@ -23,7 +23,7 @@ class Window:
         height: Rows, at least 0.
         width: Columns, at least 0.
 
-    Example:
+    Examples:
         >>> Window(0, 0, 4, 6).clip(3, 5)
         Window(row=0, column=0, height=3, width=5)
     """
@@ -62,7 +62,7 @@ class Window:
     def shared_with(self, other: Window) -> Window | None:
         """The rectangle that two windows share; None if they share no pixel.
 
-        Example:
+        Examples:
             >>> Window(0, 0, 4, 4).shared_with(Window(2, 3, 9, 9))
             Window(row=2, column=3, height=2, width=1)
         """
@@ -105,7 +105,7 @@ def cover(height: int, width: int, *, size: int, halo: int, stride: int) -> list
     Raises:
         SettingError: If size, halo or stride break the rules above.
 
-    Example:
+    Examples:
         >>> [(t.read.column, t.core.column, t.core.width) for t in cover(16, 100, size=48, halo=8, stride=16)]
         [(0, 0, 32), (16, 32, 16), (32, 48, 16), (48, 64, 16), (64, 80, 20)]
     """

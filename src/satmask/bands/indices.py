@@ -50,7 +50,7 @@ class Index:
 def canonical_band(name: str) -> str:
     """The name by which indices know a band: lower case, words joined by underscores.
 
-    Example:
+    Examples:
         >>> canonical_band("Red Edge"), canonical_band("NIR1"), canonical_band("near-infrared")
         ('red_edge', 'nir1', 'nir1')
     """
@@ -82,7 +82,7 @@ def compute_index(
         SettingError: If there is no such index, a band is missing or in there twice, shapes differ, or the scale is
             needed and missing.
 
-    Example:
+    Examples:
         >>> bands = {"red": np.array([[10, 0]], np.uint8), "NIR1": np.array([[250, 0]], np.uint8)}
         >>> compute_index("ndvi", bands).round(2)
         array([[0.92, 0.  ]], dtype=float32)

@@ -115,7 +115,7 @@ def register(
     Raises:
         SettingError: If a product has another number of axes or a limit isn't positive.
 
-    Example:
+    Examples:
         >>> scene = np.random.default_rng(0).random((300, 300, 3))
         >>> register(scene[3:, 2:], scene[:-3, :-2]).accepted
         True
@@ -305,7 +305,7 @@ def chain(near: Registration, far: Registration, *, scale: float) -> Registratio
     Returns:
         Of the first to the third, in the third's pixels; not accepted unless both are.
 
-    Example:
+    Examples:
         >>> near = Registration(2.0, -1.0, 0.9, 0.1, accepted=True, reason="")
         >>> chain(near, Registration(0.5, 0.5, 0.8, 0.3, accepted=True, reason=""), scale=4.0).shift
         (8.5, -3.5)

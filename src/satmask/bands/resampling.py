@@ -41,7 +41,7 @@ def resample(
     Raises:
         SettingError: If `values` has another number of axes.
 
-    Example:
+    Examples:
         >>> resample(np.array([[0.0, 4.0]]), (1, 4)).tolist()
         [[-0.28125, 0.8125, 3.1875, 4.28125]]
 
@@ -75,7 +75,7 @@ def reduce(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     Returns:
         float32, `(h, w)` or `(h, w, bands)`.
 
-    Example:
+    Examples:
         >>> reduce(np.array([[0, 1, 2, 3]], np.uint8), (1, 2))
         array([[0.5, 2.5]], dtype=float32)
     """

@@ -144,7 +144,7 @@ def sharpen(
     Raises:
         SettingError: If shapes or method are out of the question.
 
-    Example:
+    Examples:
         >>> sharpen(np.ones((4, 4, 8)), np.full((16, 16), 5.0)).shape
         (16, 16, 8)
     """

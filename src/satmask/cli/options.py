@@ -27,7 +27,7 @@ def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
     Raises:
         SettingError: If one isn't a number.
 
-    Example:
+    Examples:
         >>> numbers("0.5,0.25", "--threshold")
         (0.5, 0.25)
     """
@@ -45,7 +45,7 @@ def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
 def band_list(text: str | None) -> tuple[int | str, ...] | None:
     """Read bands by number or name, separated by commas.
 
-    Example:
+    Examples:
         >>> band_list("3,2,nir")
         (3, 2, 'nir')
     """
@@ -82,7 +82,7 @@ def mapping(texts: list[str] | None) -> dict[int, int]:
     Raises:
         SettingError: If one looks otherwise.
 
-    Example:
+    Examples:
         >>> mapping(["255=1", "7=0"])
         {255: 1, 7: 0}
     """

@@ -189,7 +189,7 @@ def _note(text: str) -> None:
 def threads_each(workers: int | None, threads: int | None) -> int | None:
     """Processor threads of each process.
 
-    Example:
+    Examples:
         >>> threads_each(None, None), threads_each(2, 3), threads_each(10_000, None)
         (None, 3, 1)
     """

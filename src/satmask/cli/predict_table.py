@@ -19,7 +19,7 @@ def summary(done: list[dict[str, Any]], failed: list[dict[str, Any]]) -> list[li
     Returns:
         Rows for `satmask.cli.output.say_table`.
 
-    Example:
+    Examples:
         >>> rows = summary([{"scene": "a/b.tif", "megapixels": 2.0, "objects": 7, "polygons": "b.gpkg"}], [])
         >>> rows[1], rows[-1]
         (['b.tif', 'done', '2.00', '7', ''], ['1 of 1', 'done', '2.00', '7', ''])

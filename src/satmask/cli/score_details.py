@@ -178,7 +178,7 @@ def asked_for(
     Raises:
         SettingError: If one can't be used.
 
-    Example:
+    Examples:
         >>> asked_for(boundary="5px", objects=False, intervals=None, by=None).distance
         {'distance_px': 5}
     """

@@ -56,7 +56,7 @@ def read_dataset(
     Raises:
         DataError: If no layout is recognised, or the folder can't be read at all.
 
-    Example:
+    Examples:
         >>> read_dataset("data/buildings").legend.names  # doctest: +SKIP
         ('building',)
     """

@@ -159,7 +159,7 @@ def refuse(problems: Iterable[Problem], *, skip_invalid: bool) -> None:
 def place_of(name: str) -> str:
     """Guess the place from an image's name: its first parts, up to the one that is only a number.
 
-    Example:
+    Examples:
         >>> place_of("zanzibar_tz-OAM-1277168-1083840-21"), place_of("tile1_image_part_001"), place_of("000000012345")
         ('zanzibar_tz-OAM', 'tile1_image_part', '')
     """

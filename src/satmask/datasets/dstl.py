@@ -214,7 +214,7 @@ def reference_shape(stack: Stack) -> tuple[int, int]:
 def place_of_image(image: str) -> str:
     """The place that an image shows: its scene, or the scene that shows the same ground.
 
-    Example:
+    Examples:
         >>> place_of_image("6140_3_1"), place_of_image("6010_0_4")
         ('6110', '6010')
     """

@@ -22,7 +22,7 @@ def join(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     Returns:
         The smallest thing of each one's group.
 
-    Example:
+    Examples:
         >>> join(5, [(3, 4), (0, 3)])
         [0, 1, 2, 0, 0]
     """
@@ -55,7 +55,7 @@ def choose_groups(sizes: Sequence[int], share: float, *, amounts: np.ndarray | N
     Returns:
         The chosen groups; at least one.
 
-    Example:
+    Examples:
         >>> choose_groups([50, 10, 40, 10], 0.2)
         [1, 3]
     """

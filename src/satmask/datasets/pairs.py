@@ -106,7 +106,7 @@ def pair(images: Iterable[Path], masks: Iterable[Path]) -> tuple[list[tuple[Path
 def key_of(stem: str) -> str:
     """What an image and its mask have in common: the name without words that say which of the two it is.
 
-    Example:
+    Examples:
         >>> key_of("tile_52357") == key_of("mask_52357"), key_of("kampala_z20_0_mask")
         (True, 'kampala_z20_0')
     """

@@ -65,7 +65,7 @@ def repair(polygons: BaseGeometry) -> Repair:
     Returns:
         The repaired polygons with a report.
 
-    Example:
+    Examples:
         >>> done = repair(Polygon([(0, 0), (2, 2), (2, 0), (0, 2)]))
         >>> done.geometry.area, done.methods, done.area_before, done.reasons
         (2.0, {'even-odd': 1}, 0.0, ('Self-intersection',))
@@ -95,7 +95,7 @@ def even_odd(polygon: Polygon) -> BaseGeometry:
     Returns:
         The same area as a valid geometry; empty where nothing is inside.
 
-    Example:
+    Examples:
         >>> around_twice = [(0, 0), (4, 0), (4, 4), (0, 4), (0, 1), (3, 1), (3, 3), (1, 3), (1, 0)]
         >>> even_odd(Polygon(around_twice)).area, Polygon(around_twice).buffer(0).area
         (11.0, 15.0)
@@ -130,7 +130,7 @@ def round_valid(polygons: BaseGeometry, decimals: int = DECIMALS) -> MultiPolygo
     Raises:
         DataError: If the numbers have more digits than a double holds, or no attempt leads to valid text.
 
-    Example:
+    Examples:
         >>> thin = Polygon([(0, 0), (1, 0.4), (0, 0.3)])
         >>> round_valid(thin, decimals=0).is_empty
         True
@@ -159,7 +159,7 @@ def _snap(polygons: MultiPolygon, decimals: int) -> BaseGeometry:
 def polygonal(geometry: BaseGeometry | Sequence[BaseGeometry]) -> list[Polygon]:
     """The polygons inside a geometry; points and lines fall away.
 
-    Example:
+    Examples:
         >>> mixed = shapely.GeometryCollection([shapely.Point(0, 0), shapely.box(0, 0, 1, 1)])
         >>> len(polygonal(mixed))
         1

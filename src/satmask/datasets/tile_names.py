@@ -20,7 +20,7 @@ def tile_bounds(name: str) -> tuple[float, float, float, float] | None:
     Returns:
         West, south, east, north in degrees; None if the name isn't such a tile's.
 
-    Example:
+    Examples:
         >>> [round(degrees, 4) for degrees in tile_bounds("zanzibar_tz-OAM-1277168-1083840-21")]
         [39.2404, -6.0424, 39.2406, -6.0422]
         >>> tile_bounds("scene-2019-10-12")

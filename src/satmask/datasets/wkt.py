@@ -48,7 +48,7 @@ class GridSize:
         xmax: x of the right edge, more than 0.
         ymin: y of the bottom edge, less than 0: y points upwards.
 
-    Example:
+    Examples:
         >>> size = GridSize(xmax=0.009188, ymin=-0.00904)
         >>> corner = size.to_pixels(shapely.Point(0.009188, -0.00904), height=3348, width=3392)
         >>> round(corner.x, 4), round(corner.y, 4)
@@ -97,7 +97,7 @@ def read_wkt(text: str, *, place: str = "") -> MultiPolygon:
     Raises:
         DataError: If it is anything else, or a coordinate lies beyond ±10⁹.
 
-    Example:
+    Examples:
         >>> read_wkt("MULTIPOLYGON (((0 0, 2 0, 2 1, 0 0)))").area
         1.0
         >>> read_wkt("MULTIPOLYGON EMPTY").is_empty
@@ -163,7 +163,7 @@ def write_wkt(polygons: MultiPolygon | Polygon, decimals: int = DECIMALS) -> str
         polygons: The polygons.
         decimals: Digits after the point, 0 to 15.
 
-    Example:
+    Examples:
         >>> write_wkt(shapely.box(0, 0, 0.00001, 2), decimals=5)
         'MULTIPOLYGON (((0.00001 0, 0.00001 2, 0 2, 0 0, 0.00001 0)))'
         >>> write_wkt(Polygon())

@@ -27,7 +27,7 @@ def class_masks(runs: Runs, labels: Sequence[int], legend: Legend) -> np.ndarray
     Raises:
         SettingError: If a label isn't in the legend, or there isn't one a mask.
 
-    Example:
+    Examples:
         >>> from satmask.masks import read_kaggle
         >>> runs = read_kaggle(["1 2", "2 2", "6 1"], shape=(2, 3))
         >>> masks = class_masks(runs, [5, 7, 5], Legend.of({5: "house", 7: "tree"}))
@@ -53,7 +53,7 @@ def flatten(masks: np.ndarray, legend: Legend, *, order: Sequence[int] | None = 
     Raises:
         SettingError: If there isn't one mask a class, or the order isn't of the legend's ids.
 
-    Example:
+    Examples:
         >>> masks = np.array([[[1, 0], [1, 1], [0, 0]]])
         >>> flatten(masks, Legend.of({5: "house", 7: "tree"})).tolist()
         [[5, 7, 0]]
@@ -77,7 +77,7 @@ def draw_order(legend: Legend, order: Sequence[int] | None = None) -> list[int]:
     Raises:
         SettingError: If an id isn't in the legend, or comes twice.
 
-    Example:
+    Examples:
         >>> draw_order(Legend.of({5: "house", 7: "tree", 9: "road"}), [7, 5])
         [2, 1, 0]
     """
@@ -97,7 +97,7 @@ def areas(masks: np.ndarray) -> np.ndarray:
     Returns:
         int64, `()` or `(masks,)`.
 
-    Example:
+    Examples:
         >>> int(areas(np.array([[0, 1], [2, 3]])))
         3
     """
@@ -116,7 +116,7 @@ def boxes(masks: np.ndarray) -> np.ndarray:
     Returns:
         int64, `(4,)` or `(masks, 4)`; zeros for a mask without a pixel.
 
-    Example:
+    Examples:
         >>> boxes(np.array([[0, 0, 0], [0, 1, 1]])).tolist()
         [1, 1, 2, 1]
     """

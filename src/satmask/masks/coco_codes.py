@@ -29,7 +29,7 @@ def encode_coco(mask: np.ndarray, *, compressed: bool = True) -> dict[str, Any]:
     Returns:
         `size` as `[height, width]`, and `counts` as str or list; fit for JSON.
 
-    Example:
+    Examples:
         >>> encode_coco(np.array([[0, 1], [0, 1]]), compressed=False)
         {'size': [2, 2], 'counts': [2, 2]}
     """
@@ -57,7 +57,7 @@ def decode_coco(
     Raises:
         DataError: If the code doesn't describe a mask of its size.
 
-    Example:
+    Examples:
         >>> decode_coco({"size": [2, 2], "counts": [2, 2]}).tolist()
         [[0, 1], [0, 1]]
     """

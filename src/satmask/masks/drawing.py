@@ -31,7 +31,7 @@ def contours(mask: np.ndarray) -> list[shapely.Polygon]:
     Returns:
         One polygon, with its holes, for each group of pixels that share edges; an island in a hole is a polygon too.
 
-    Example:
+    Examples:
         >>> contours(np.array([[0, 0], [0, 1]]))[0].area
         0.5
     """
@@ -47,7 +47,7 @@ def contours(mask: np.ndarray) -> list[shapely.Polygon]:
 def line_width(shape: Sequence[int]) -> int:
     """The width in pixels of lines that stay visible but fine when an image of this size is shown as a whole.
 
-    Example:
+    Examples:
         >>> line_width((256, 256)), line_width((3392, 3348))
         (1, 6)
     """

@@ -45,7 +45,7 @@ def read_mask(path: str | Path, legend: Legend | None = None) -> tuple[np.ndarra
         SceneError: If the file can't be opened or decoded.
         DataError: If it holds neither ids nor colours, or colours and there is no legend.
 
-    Example:
+    Examples:
         >>> legend = Legend.of(["house", "tree"])
         >>> folder = getfixture("tmp_path")
         >>> ids, found = read_mask(write_mask(folder / "a.png", np.array([[0, 1, 2]]), legend))
@@ -213,7 +213,7 @@ def merge_legends(legends: Iterable[Legend]) -> Legend:
     Raises:
         DataError: If an id has several names.
 
-    Example:
+    Examples:
         >>> merge_legends([Legend.of({2: "tree"}), Legend.of({1: "house"})]).names
         ('house', 'tree')
     """

@@ -22,7 +22,7 @@ def encode_kaggle(mask: np.ndarray, *, order: Order = "row") -> str:
     Returns:
         The pairs, sorted; empty where the mask is.
 
-    Example:
+    Examples:
         >>> encode_kaggle(np.array([[0, 1, 1], [0, 0, 1]])), encode_kaggle(np.zeros((2, 3)))
         ('2 2 6 1', '')
     """
@@ -43,7 +43,7 @@ def decode_kaggle(code: str, shape: tuple[int, int], *, order: Order = "row") ->
     Raises:
         DataError: If the code doesn't describe a mask of that shape, see `read_kaggle`.
 
-    Example:
+    Examples:
         >>> decode_kaggle("2 2 6 1", (2, 3)).tolist()
         [[0, 1, 1], [0, 0, 1]]
     """

@@ -27,7 +27,7 @@ class Runs:
         shape: `(height, width)`, in pixels.
         order: Whether pixels are counted along the rows or down the columns.
 
-    Example:
+    Examples:
         >>> runs = Runs.of(np.array([[0, 1, 1], [1, 0, 0]]))
         >>> runs.starts.tolist(), runs.lengths.tolist(), runs.areas.tolist(), runs.boxes.tolist()
         ([1], [3], [3], [[0, 0, 3, 2]])
@@ -65,7 +65,7 @@ class Runs:
             count: Number of masks.
             order: Count pixels along the rows or down the columns.
 
-        Example:
+        Examples:
             >>> Runs.of_labels(np.array([[1, 2, 2], [0, 2, 1]]), 2).areas.tolist()
             [2, 3]
         """
@@ -152,7 +152,7 @@ class Runs:
         Raises:
             SettingError: If there isn't one group a mask.
 
-        Example:
+        Examples:
             >>> runs = Runs.of(np.array([[[1, 0, 0], [1, 1, 0], [0, 0, 1]]]))
             >>> runs.union([0, 0, 1], 2).masks()[..., 0].tolist()
             [[1, 1, 0]]

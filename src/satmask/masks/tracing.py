@@ -49,7 +49,7 @@ def rasterise(
         DataError: If a coordinate isn't finite, lies further than 10⁹ pixels away, or lacks its pair.
         SettingError: If polygons and values differ in number.
 
-    Example:
+    Examples:
         >>> rasterise([[0, 0, 2, 0, 2, 1, 0, 1]], height=2, width=3).tolist()
         [[1, 1, 0], [0, 0, 0]]
     """
@@ -78,7 +78,7 @@ def polygonise(mask: np.ndarray, *, connectivity: int = 4) -> list[shapely.Polyg
     Returns:
         One polygon, with its holes, for each connected part.
 
-    Example:
+    Examples:
         >>> polygonise(np.array([[0, 1], [0, 1]]))[0].bounds
         (1.0, 0.0, 2.0, 2.0)
     """
@@ -96,7 +96,7 @@ def outlines(labels: np.ndarray, *, connectivity: int = 4) -> tuple[np.ndarray, 
     Returns:
         shapely polygons, and the value of each, int32; both `(regions,)`.
 
-    Example:
+    Examples:
         >>> polygons, values = outlines(np.array([[5, 5, 0, 9]], np.int32))
         >>> [polygon.area for polygon in polygons], values.tolist()
         ([2.0, 1.0], [5, 9])

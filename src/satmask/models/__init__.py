@@ -56,7 +56,7 @@ def build(name: str, *, bands: int, classes: int, **options: Any) -> Any:
     Raises:
         SettingError: If there is no such network, or it takes no such option or value.
 
-    Example:
+    Examples:
         >>> build("unet", bands=3, classes=1, filters=(4, 8)).output_shape
         (None, None, None, 1)
     """

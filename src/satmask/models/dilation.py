@@ -51,7 +51,7 @@ def dilated(
     Raises:
         SettingError: If a setting breaks a rule above.
 
-    Example:
+    Examples:
         >>> dilated(3, 1).output_shape
         (None, None, None, 1)
     """

@@ -50,7 +50,7 @@ def spread_bands(kernel: np.ndarray, bands: int) -> np.ndarray:
     Returns:
         Weights `(height, width, bands, filters)`.
 
-    Example:
+    Examples:
         >>> bool(spread_bands(np.ones((3, 3, 3, 8)), 6).sum() == np.ones((3, 3, 3, 8)).sum())
         True
     """

@@ -48,7 +48,7 @@ def encoder_scaling(encoder: str) -> tuple[list[float], list[float]]:
     Returns:
         Scale and offset, one number a band: `value * scale + offset`.
 
-    Example:
+    Examples:
         >>> encoder_scaling("ResNet50")[0]
         [1.0, 1.0, 1.0]
     """
@@ -98,7 +98,7 @@ def encoder_unet(
         ModelError: If a file of weights doesn't fit the encoder.
         InstallError: If the weights can't be downloaded.
 
-    Example:
+    Examples:
         >>> encoder_unet(4, 2, encoder="MobileNetV2").output_shape
         (None, None, None, 2)
     """

@@ -85,7 +85,7 @@ def measure_reach(network: Any) -> Reach:
     Raises:
         SettingError: If the output hasn't the sides of the input.
 
-    Example:
+    Examples:
         >>> from satmask.models import unet
         >>> measure_reach(unet(1, 1, filters=(1, 1)))
         Reach(stride=16, halo=8, local=True)

@@ -46,7 +46,7 @@ def unet(
     Raises:
         SettingError: If a setting breaks a rule above.
 
-    Example:
+    Examples:
         >>> unet(3, 1).count_params()
         7858433
     """

@@ -53,7 +53,7 @@ def cnn(
     Raises:
         SettingError: If a setting breaks a rule above.
 
-    Example:
+    Examples:
         >>> cnn(3, 2).count_params()
         2058690
     """

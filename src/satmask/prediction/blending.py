@@ -32,7 +32,7 @@ def taper(size: int, ramp: int) -> np.ndarray:
     Returns:
         Weights in (0, 1], float64, `(size,)`.
 
-    Example:
+    Examples:
         >>> taper(6, 2).tolist()
         [0.5, 1.0, 1.0, 1.0, 1.0, 0.5]
     """

@@ -32,7 +32,7 @@ class Claim:
     Raises:
         ClaimedError: If another run holds it.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as out, Claim(Path(out), "north") as claim:
         ...     claim.folder.name

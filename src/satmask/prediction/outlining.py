@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class Known:
     """Rows of a scene that are complete, from the top; who needs more waits.
 
-    Example:
+    Examples:
         >>> known = Known()
         >>> known.tell(3)
         >>> known.wait(2)

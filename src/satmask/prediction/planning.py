@@ -236,7 +236,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         SettingError: If it is none.
 
-    Example:
+    Examples:
         >>> parse_bytes("2GB"), parse_bytes("1.5 GiB")
         (2000000000, 1610612736)
     """

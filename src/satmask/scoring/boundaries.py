@@ -34,7 +34,7 @@ class BoundaryScore:
     Raises:
         SettingError: If the array doesn't have that shape.
 
-    Example:
+    Examples:
         >>> truth = np.zeros((9, 9, 1), bool)
         >>> truth[2:7, 2:7] = True
         >>> score = score_boundaries(truth, np.roll(truth, 1, axis=1), Legend.of(["house"]), distance_px=1)
@@ -152,7 +152,7 @@ def near_contour(mask: np.ndarray, distance_px: int) -> np.ndarray:
     Raises:
         SettingError: If the distance isn't a whole number of at least 1.
 
-    Example:
+    Examples:
         >>> near_contour(np.ones((3, 3)), 1).astype(int).tolist()
         [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
     """
@@ -185,7 +185,7 @@ def boundary_distance(
     Raises:
         SettingError: If a number isn't above 0, or metres are asked of an image without a place on the ground.
 
-    Example:
+    Examples:
         >>> boundary_distance((300, 300)), boundary_distance((300, 300), distance_m=1.5, gsd_m=0.5)
         (8, 3)
     """

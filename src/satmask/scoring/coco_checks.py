@@ -125,7 +125,7 @@ def tile_sizes(truth: Any) -> dict[int, tuple[int, int]]:
     Raises:
         DataError: If a size is missing or impossible, or an id occurs twice.
 
-    Example:
+    Examples:
         >>> tile_sizes({"images": [{"id": 7, "file_name": "000000000007.jpg", "height": 300, "width": 200}]})
         {7: (300, 200)}
     """

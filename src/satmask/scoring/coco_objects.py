@@ -32,7 +32,7 @@ def compare_coco(predictions: Json, truth: Json, *, keep_best: bool = False) -> 
     Raises:
         DataError: If an entry is unusable; the message names it.
 
-    Example:
+    Examples:
         >>> tile = {"id": 1, "file_name": "000000000001.jpg", "width": 9, "height": 9}
         >>> house = {"image_id": 1, "category_id": 100, "segmentation": [[1, 1, 5, 1, 5, 5, 1, 5]]}
         >>> truth = {"images": [tile], "categories": [{"id": 100}], "annotations": [{"id": 7} | house]}

@@ -42,7 +42,7 @@ class AreaScore:
     Raises:
         SettingError: If the array doesn't have that shape.
 
-    Example:
+    Examples:
         >>> one, half = shapely.box(0, 0, 2, 1), shapely.box(0, 0, 1, 1)
         >>> score = compare({1: one}, {1: half}, Legend.of(["house"]))
         >>> score.jaccard.tolist(), (score + score).score

@@ -69,7 +69,7 @@ def interval_of_sums(
     Raises:
         SettingError: If there are no parts, or a setting can't be used.
 
-    Example:
+    Examples:
         >>> from satmask.legend import Legend
         >>> from satmask.scoring.pixels import Confusion
         >>> legend = Legend.of(["house"])
@@ -122,7 +122,7 @@ def interval(
     Raises:
         SettingError: If a setting can't be used.
 
-    Example:
+    Examples:
         >>> heights = np.array([3.0, 3.0, 3.0])
         >>> found = interval(lambda weights: weights @ heights / weights.sum(), 3)
         >>> float(found.low), float(found.value), float(found.high)

@@ -52,7 +52,7 @@ def find_overlaps(
     Returns:
         The overlaps, sorted by place in the truth, then in the prediction.
 
-    Example:
+    Examples:
         >>> found = find_overlaps([shapely.box(0, 0, 2, 1)], [shapely.box(1, 0, 3, 1), shapely.box(5, 5, 6, 6)])
         >>> found.pairs.tolist(), found.shared.tolist(), found.iou.round(4).tolist()
         ([[0, 0]], [1.0], [0.3333])
@@ -85,7 +85,7 @@ def match(overlaps: Overlaps, threshold: float = 0.5, *, matching: Matching = "g
     Raises:
         SettingError: If the threshold or the way to match can't be used.
 
-    Example:
+    Examples:
         >>> boxes = [shapely.box(0, 0, 4, 1), shapely.box(5, 0, 9, 1)]
         >>> found = find_overlaps(boxes, [shapely.box(1, 0, 5, 1)])
         >>> found.pairs[match(found)].tolist(), match(found, 0.9).tolist()

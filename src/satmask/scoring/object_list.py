@@ -67,7 +67,7 @@ def list_objects(
     Returns:
         The objects, class by class, the true ones first.
 
-    Example:
+    Examples:
         >>> house, shed = shapely.box(0, 0, 8, 8), shapely.box(20, 0, 22, 2)
         >>> [(one.side, one.kind) for one in list_objects({1: [house, shed]}, {1: [house]}, Legend.of(["house"]))]
         [('truth', 'matched'), ('truth', 'missed'), ('prediction', 'matched')]

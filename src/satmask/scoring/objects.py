@@ -65,7 +65,7 @@ class ObjectScore:
     Raises:
         SettingError: If the arrays don't have these shapes.
 
-    Example:
+    Examples:
         >>> houses = [shapely.box(0, 0, 4, 4), shapely.box(6, 0, 9, 4)]
         >>> score = score_objects({1: houses}, {1: houses[:1]}, Legend.of(["house"]), shape=(20, 20))
         >>> total = score + score
@@ -214,7 +214,7 @@ def kinds_of_errors(overlaps: Overlaps, matched: np.ndarray) -> tuple[np.ndarray
         Place in `ERRORS`, or -1 of what is matched, of true and of predicted objects: int64, `(truths,)` and
         `(predictions,)`.
 
-    Example:
+    Examples:
         >>> overlaps = find_overlaps([shapely.box(0, 0, 9, 9)], [shapely.box(0, 0, 9, 4), shapely.box(0, 5, 9, 9)])
         >>> [[ERRORS[kind] for kind in side] for side in kinds_of_errors(overlaps, np.empty((0, 2), int))]
         [['split'], ['split', 'split']]

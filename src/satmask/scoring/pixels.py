@@ -33,7 +33,7 @@ class Confusion:
     Raises:
         SettingError: If the matrix doesn't have that shape.
 
-    Example:
+    Examples:
         >>> truth, prediction = np.array([[1, 1, 0]]), np.array([[1, 0, 0]])
         >>> score = confusion(truth, prediction, Legend.of(["house"]))
         >>> score.iou.tolist(), (score + score).iou.tolist()

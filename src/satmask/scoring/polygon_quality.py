@@ -26,7 +26,7 @@ def c_iou(truth: BaseGeometry, predicted: BaseGeometry) -> float:
     Returns:
         0 to 1; 1 for equal shapes with equally many vertices.
 
-    Example:
+    Examples:
         >>> square, octagon = shapely.box(0, 0, 2, 2), shapely.segmentize(shapely.box(0, 0, 2, 2), 1)
         >>> c_iou(square, square), round(c_iou(square, octagon), 4)
         (1.0, 0.6667)
@@ -50,7 +50,7 @@ def polis(truth: BaseGeometry, predicted: BaseGeometry) -> float:
     Returns:
         In units of the coordinates, 0 or more; 0 for equal polygons.
 
-    Example:
+    Examples:
         >>> polis(shapely.box(0, 0, 4, 4), shapely.box(1, 0, 5, 4))
         0.5
 
@@ -83,7 +83,7 @@ def max_tangent_angle(truth: BaseGeometry, predicted: BaseGeometry, *, spacing: 
     Raises:
         SettingError: If the spacing isn't above 0.
 
-    Example:
+    Examples:
         >>> house = shapely.box(0, 0, 40, 40)
         >>> cut = shapely.Polygon([(0, 0), (30, 0), (40, 10), (40, 40), (0, 40)])
         >>> max_tangent_angle(house, house), round(max_tangent_angle(house, cut), 6)

@@ -67,7 +67,7 @@ def group_of(name: str, pattern: str) -> str:
     Raises:
         SettingError: If the pattern is no regular expression.
 
-    Example:
+    Examples:
         >>> group_of("zanzibar_tz-OAM-638597-541923-20", r"-(\d+)$"), group_of("zanzibar_tz-OAM-638597", "^[a-z]+")
         ('20', 'zanzibar')
     """
@@ -164,7 +164,7 @@ def same_grid(one: Grid, other: Grid) -> str:
     Returns:
         The difference in words, or an empty text.
 
-    Example:
+    Examples:
         >>> same_grid(Grid(2, 3), Grid(2, 4))
         '2 × 3 and 2 × 4 pixels'
     """
@@ -364,7 +364,7 @@ def files_by_name(folder: Path) -> dict[str, Path]:
 def bare_name(path: Path) -> str:
     """Strip a file name of its suffix and of marks such as `.classes`, `_mask` and `mask_`.
 
-    Example:
+    Examples:
         >>> {bare_name(Path(name)) for name in ("a.classes.tif", "a_mask.png", "mask_a.tif", "a.tif")}
         {'a'}
     """

@@ -94,7 +94,7 @@ class ThresholdCounts:
     Raises:
         SettingError: If the arrays don't have these shapes.
 
-    Example:
+    Examples:
         >>> from satmask.legend import Legend
         >>> probabilities, truth = np.array([[0.9], [0.6], [0.2]]), np.array([[True], [False], [False]])
         >>> counts = count_thresholds(probabilities, truth, Legend.of(["house"]))

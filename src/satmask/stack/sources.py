@@ -33,7 +33,7 @@ class Axis:
         nearest: Whether the nearest pixel is taken.
         endless: Whether its edge is repeated beyond it.
 
-    Example:
+    Examples:
         >>> Axis(side=2, scale=0.5, offset=0.0, nearest=False, endless=True).taps(0, 4)[0].tolist()
         [[0, 0, 0, 1], [1, 1, 1, 1]]
     """

@@ -57,7 +57,7 @@ def crowdai_results(
     Returns:
         The entries of a result file: of each tile the 100 best at most, by falling score.
 
-    Example:
+    Examples:
         >>> mask = np.array([[1, 1, 0], [0, 0, 1]], bool)
         >>> [(entry["bbox"], entry["score"]) for entry in crowdai_results([PredictedTile(7, mask)])]
         [([0, 0, 2, 1], 1.0), ([2, 1, 1, 1], 1.0)]

@@ -151,7 +151,7 @@ def mask_to_wkt(mask: np.ndarray, size: GridSize, *, simplify_px: float = 0.0, d
     Raises:
         DataError: If no valid text was found.
 
-    Example:
+    Examples:
         >>> mask_to_wkt(np.ones((1, 1), bool), GridSize(0.5, -0.5), decimals=2)
         'MULTIPOLYGON (((0.00 0.00, 0.00 -1.00, 1.00 -1.00, 1.00 0.00, 0.00 0.00)))'
     """

@@ -42,7 +42,7 @@ def match_bands(given: Sequence[str], wanted: Sequence[str]) -> tuple[np.ndarray
     Returns:
         Shares, float64, `(wanted, given)`; and whether each row is one band or none.
 
-    Example:
+    Examples:
         >>> match_bands(["red", "green", "blue"], ["nir", "red"])[0].tolist()
         [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     """

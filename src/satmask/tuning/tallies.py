@@ -50,7 +50,7 @@ class PixelTally:
     def scores(self) -> np.ndarray:
         """IoU; NaN where neither side has a pixel.
 
-        Example:
+        Examples:
             >>> PixelTally(4, np.array([[2, 3], [0, 3]])).scores().tolist()
             [0.5, 0.75]
         """
@@ -96,7 +96,7 @@ class ObjectTally:
         Whether an object is found depends on no other: objects that don't overlap reach an IoU above 0.5 with different
         ones. So those that are too small are simply left out.
 
-        Example:
+        Examples:
             >>> found = ObjectTally(1, np.array([0.9, 0.8]), np.array([False, True]), np.array([0, 1]), 2)
             >>> found.scores().round(3).tolist()
             [0.5, 1.0]

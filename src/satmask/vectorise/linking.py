@@ -59,7 +59,7 @@ def follow(successors: np.ndarray) -> Chains:
     Returns:
         The lists. Rings begin anywhere.
 
-    Example:
+    Examples:
         >>> chains = follow(np.array([2, 1, 3, -1]))
         >>> chains.order.tolist(), chains.lengths.tolist(), chains.closed.tolist()
         ([0, 2, 3, 1], [3, 1], [False, True])
@@ -93,7 +93,7 @@ def follow(successors: np.ndarray) -> Chains:
 def sort(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sort keys of 0 to 2³¹ - 1, equal ones as they come: keys and places in one number are sorted fastest.
 
-    Example:
+    Examples:
         >>> [part.tolist() for part in sort(np.array([7, 5, 7]))]
         [[5, 7, 7], [1, 0, 2]]
     """
@@ -113,7 +113,7 @@ def connect(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     Returns:
         The smallest node that each is connected with, int64, `(nodes,)`.
 
-    Example:
+    Examples:
         >>> connect(5, np.array([4, 1]), np.array([1, 3])).tolist()
         [0, 1, 2, 1, 1]
     """

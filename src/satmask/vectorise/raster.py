@@ -35,7 +35,7 @@ def trace(labels: np.ndarray, values: np.ndarray | None = None, *, outside: int 
     Raises:
         SettingError: If shapes or types aren't as they must be.
 
-    Example:
+    Examples:
         >>> traced = trace(np.array([[4, 4, 0], [0, 4, 9]]))
         >>> traced.labels.tolist(), traced.areas_px.tolist(), traced.polygons[1].wkt
         ([4, 9], [3, 1], 'POLYGON ((2 1, 2 2, 3 2, 3 1, 2 1))')
@@ -75,7 +75,7 @@ def trace_raster(
     Raises:
         SettingError: If blocks have no size, or shapes or types aren't as they must be.
 
-    Example:
+    Examples:
         >>> labels = np.eye(3, dtype=np.uint8)
         >>> [len(part) for part in trace_raster(lambda window: labels[window.slices], 3, 3, block=(1, 2))]
         [0, 1, 1, 1]

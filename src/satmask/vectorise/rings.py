@@ -55,7 +55,7 @@ class Rings:
 def spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Indices of pieces of an array, one piece after another.
 
-    Example:
+    Examples:
         >>> spans(np.array([7, 0]), np.array([2, 3])).tolist()
         [7, 8, 0, 1, 2]
     """

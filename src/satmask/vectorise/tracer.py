@@ -121,7 +121,7 @@ class Tracer:
         width: Columns of the raster.
         outside: Label of pixels that belong to no region.
 
-    Example:
+    Examples:
         >>> tracer = Tracer(width=3)
         >>> [tracer.add(np.array([row], np.uint8)).labels.tolist() for row in ([5, 0, 7], [5, 0, 0], [5, 5, 5])]
         [[], [7], []]

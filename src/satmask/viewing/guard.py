@@ -79,7 +79,7 @@ class Access:
         A server that listens everywhere has names that it can't know; then it is the address as a number, which no
         foreign name can stand for.
 
-        Example:
+        Examples:
             >>> access = Access("127.0.0.1", 8090)
             >>> access.is_host("localhost:8090"), access.is_host("evil.example:8090")
             (True, False)
@@ -102,7 +102,7 @@ class Access:
 def is_loopback(host: str) -> bool:
     """Say whether only this computer reaches an address.
 
-    Example:
+    Examples:
         >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
         (True, True, False)
     """

@@ -76,7 +76,7 @@ def serve(
 def address_of(access: Access) -> str:
     """The page's address, with the token where there is one.
 
-    Example:
+    Examples:
         >>> address_of(Access("127.0.0.1", 8090))
         'http://127.0.0.1:8090/'
     """

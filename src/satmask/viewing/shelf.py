@@ -170,7 +170,7 @@ def open_shelf(
     Raises:
         SettingError: If a name isn't that of a folder or file.
 
-    Example:
+    Examples:
         >>> open_shelf("predictions", scenes=["scenes"])  # doctest: +SKIP
     """
     path = Path(root)

@@ -84,7 +84,7 @@ def draw_town(height: int, width: int, *, seed: int = 0, gsd_m: float = 0.5, ban
     Raises:
         SettingError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> town = draw_town(64, 96, seed=1)
         >>> town.image.shape, town.legend.names[0]
         ((64, 96, 3), 'building')

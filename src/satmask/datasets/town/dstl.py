@@ -128,7 +128,7 @@ def write_dstl(
         SettingError: If an argument is out of range.
         DataError: If the folder already holds a set.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_dstl(folder, images=2, size=(64, 80)).pairs

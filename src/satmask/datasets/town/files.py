@@ -39,7 +39,7 @@ def write_scene(town: Town, folder: Path | str, name: str) -> Path:
     Returns:
         The path of the GeoTIFF. The GeoPackage has one layer, `labels`, with the fields `class_id` and `class`.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_scene(draw_town(40, 40), folder, "town").name
@@ -107,7 +107,7 @@ def write_tiles(
         SettingError: If there are too few tiles, or a class isn't one of the town's.
         DataError: If the folder already holds tiles.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     sorted(path.name for path in write_tiles(folder, count=2, size=64).iterdir())

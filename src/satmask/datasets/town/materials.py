@@ -70,7 +70,7 @@ ROUGHNESS = np.array([row[8] for row in _TABLE.values()], np.float32)
 def material(name: str) -> int:
     """Position of a material in `MATERIALS`, `SPECTRA` and `ROUGHNESS`.
 
-    Example:
+    Examples:
         >>> MATERIALS[material("water")]
         'water'
     """

@@ -29,7 +29,7 @@ def show_facts(facts: Mapping[str, Any]) -> None:
 def flat(facts: Mapping[str, Any], *, before: str = "", depth: int = 0) -> list[tuple[str, str]]:
     """List nested facts as names and values.
 
-    Example:
+    Examples:
         >>> flat({"class": {"id": 3, "name": "road"}, "area_m2": 12.3456})
         [('class id', '3'), ('class name', 'road'), ('area m2', '12.35')]
     """
@@ -64,7 +64,7 @@ def _said_of(key: str, value: object) -> str:
 def said(value: object) -> str:
     """Say a value in a few words.
 
-    Example:
+    Examples:
         >>> said(0.123456), said([1, 2.5]), said(None), said([])
         ('0.1235', '1, 2.5', '–', 'none')
     """

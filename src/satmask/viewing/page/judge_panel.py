@@ -201,7 +201,7 @@ class JudgePanel:
 def kind_text(kind: str) -> str:
     """Say what is wrong.
 
-    Example:
+    Examples:
         >>> kind_text("missed"), kind_text("matched")
         ('Missed', 'Edges off')
     """
@@ -234,7 +234,7 @@ def _table(classes: Sequence[Mapping[str, Any]], caption: str) -> None:
 def score_text(score: float | Mapping[str, float | None] | None) -> str:
     """Say a score, with its interval where it is known.
 
-    Example:
+    Examples:
         >>> score_text(0.5), score_text({"value": 0.5, "low": 0.4, "high": 0.6}), score_text(None)
         ('0.500', '0.500 (0.40–0.60)', '–')
     """

@@ -16,7 +16,7 @@ Box = tuple[tuple[float, float], tuple[float, float]]
 def parts_of(geometry: Mapping[str, Any]) -> list[Part]:
     """Take a GeoJSON polygon or multipolygon apart, the largest part first.
 
-    Example:
+    Examples:
         >>> square = [[0, 0], [2, 0], [2, 2], [0, 0]]
         >>> parts_of({"type": "Polygon", "coordinates": [square]})
         [[[(0.0, 0.0), (2.0, 0.0), (2.0, 2.0)]]]
@@ -29,7 +29,7 @@ def parts_of(geometry: Mapping[str, Any]) -> list[Part]:
 def geometry_of(parts: Sequence[Part]) -> dict[str, Any]:
     """Put parts together as GeoJSON, which wants rings closed.
 
-    Example:
+    Examples:
         >>> geometry_of([[[(0, 0), (2, 0), (2, 2)]]])
         {'type': 'Polygon', 'coordinates': [[(0, 0), (2, 0), (2, 2), (0, 0)]]}
     """
@@ -49,7 +49,7 @@ def box_of(geometry: Mapping[str, Any]) -> Box:
 def meet(one: Box, other: Box) -> bool:
     """Say whether two boxes have something in common.
 
-    Example:
+    Examples:
         >>> meet(((0, 0), (1, 1)), ((1, 1), (2, 2))), meet(((0, 0), (1, 1)), ((3, 0), (4, 1)))
         (True, False)
     """

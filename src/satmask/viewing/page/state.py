@@ -30,7 +30,7 @@ class View:
         bands: Bands shown as red, green and blue, counted from 1.
         percent: Percentiles of each band that become black and white.
 
-    Example:
+    Examples:
         >>> view = View(place="a1", layers=(("b2", 80),), threshold=0.4)
         >>> view.query
         'place=a1&layers=b2.80&threshold=0.4'

@@ -88,7 +88,7 @@ class _Threshold:
 def scores_text(scores: Mapping[str, Any]) -> str:
     """Say scores in one line.
 
-    Example:
+    Examples:
         >>> scores_text({"iou": 0.5, "precision": 0.75, "recall": None})
         'IoU 0.500 · precision 0.750 · recall –'
     """

@@ -17,7 +17,7 @@ KNOWN = {"bands", "percent", "hidden", "class", "threshold", "grey"}
 def tile_address(layer: str, style: TileStyle) -> str:
     """Where a map finds a layer's tiles; it fills in what stands in braces.
 
-    Example:
+    Examples:
         >>> tile_address("b2", TileStyle(class_id=1, threshold=0.4))
         '/tiles/b2/{z}/{x}/{y}.png?class=1&threshold=0.4'
     """
