@@ -7,9 +7,11 @@ import threading
 from contextlib import suppress
 from functools import partial
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 
 from satmask.datasets import read_dataset
@@ -76,6 +78,19 @@ def test_scenes_and_truth_may_be_named(tmp_path):
     (town,) = open_shelf(tmp_path / "out", scenes=[tmp_path / "scenes"], truth=tmp_path / "truth").places
     assert kinds(town) == ["image", "classes", "probabilities", "truth", "uncertainty", "error"]
     assert alone.id == town.id
+
+
+def test_a_scene_that_lies_beside_its_labels_is_not_its_own_truth(tmp_path):
+    write_prediction(tmp_path / "out", "town", blobs((64, 64)))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "out" / "town.tif").rename(tmp_path / "data" / "town.tif")
+    (bare,) = open_shelf(tmp_path / "out", scenes=[tmp_path / "data"], truth=tmp_path / "data").places
+    assert bare.first("truth") is None
+    whole = shapely.box(*bare.grid.bounds)
+    frame = geopandas.GeoDataFrame({"class": ["house"]}, geometry=[whole], crs=bare.grid.crs)
+    write_polygons(frame, tmp_path / "data" / "buildings.gpkg")
+    (town,) = open_shelf(tmp_path / "out", scenes=[tmp_path / "data"], truth=tmp_path / "data").places
+    assert town.first("truth").file.path.name == "buildings.gpkg"
 
 
 def test_ids_say_nothing_and_stay(tmp_path):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from satmask.cli.options import Quiet
+from satmask.cli.options import LegendFile, Quiet
 
 
 def view(
@@ -20,6 +20,7 @@ def view(
         list[Path] | None, typer.Option("--scenes", metavar="PATH", help="Where the scenes lie, if not in DIR.")
     ] = None,
     truth: Annotated[Path | None, typer.Option("--truth", exists=True, help="Labels to judge by.")] = None,
+    legend: LegendFile = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8090,
     host: Annotated[
         str, typer.Option(help="Address to listen at; any but this computer's own wants a token.")
@@ -31,6 +32,7 @@ def view(
 
     Serves a page at 127.0.0.1, which shows what lies in DIR and nothing else, until Ctrl-C.
     """
+    from satmask import read_legend
     from satmask.cli.output import complain, say
     from satmask.errors import InstallError, SettingError
     from satmask.viewing.shelf import open_shelf
@@ -40,7 +42,8 @@ def view(
     except ModuleNotFoundError as error:
         msg = f"The viewer must have NiceGUI and rio-tiler, got no {error.name}. Run `pip install 'satmask[view]'`."
         raise InstallError(msg) from error
-    shelf = open_shelf(folder, scenes=tuple(scenes or ()), truth=truth)
+    classes = read_legend(legend) if legend else None
+    shelf = open_shelf(folder, scenes=tuple(scenes or ()), truth=truth, legend=classes)
     if not shelf.places:
         msg = f"Folder to be shown must hold rasters, got none in {str(folder)!r}. Name that of predictions or scenes."
         raise SettingError(msg)

@@ -4,7 +4,7 @@ Requests name ids, never paths: what isn't on the shelf can't be asked for. It c
 
 ```
 shelf.open_shelf(root, *, scenes=(), truth=None, legend=None) -> Shelf
-    Shelf   .root .name .places: tuple[Place, ...] .runs: tuple[Run, ...]
+    Shelf   .places: tuple[Place, ...] .runs: tuple[Run, ...]
             .place(id) -> Place                     NotFoundError for every id that isn't there, always the same
             .layer(id) -> (Place, Layer)
     Place   .id .name .grid: Grid .legend: Legend | None .layers: tuple[Layer, ...] .view: MapView

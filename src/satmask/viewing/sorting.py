@@ -139,9 +139,9 @@ def _alone(images: Sequence[ShelfFile], every: Sequence[ShelfFile]) -> list[Foun
 
 
 def truth_mask(scene: Found, masks: Sequence[ShelfFile]) -> ShelfFile | None:
-    """The mask of a scene: of its name, in its folder or beside it, else anywhere."""
-    key = key_of(scene.stem)
-    named = [mask for mask in masks if key_of(mask.path.stem) == key]
+    """The mask of a scene: of its name, in its folder or beside it, else anywhere; never the scene itself."""
+    key, own = key_of(scene.stem), scene.image.path.resolve() if scene.image else None
+    named = [mask for mask in masks if key_of(mask.path.stem) == key and mask.path.resolve() != own]
     near = {scene.folder, scene.image.path.parent} if scene.image else {scene.folder}
     beside = [
         mask for mask in named if mask.path.parent in near or mask.path.parent.parent in {at.parent for at in near}
