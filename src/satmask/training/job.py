@@ -150,7 +150,7 @@ class Job:
         steps = self.count // recipe.batch * recipe.epochs
         momentum = quick_momentum(self.count // recipe.batch) if recipe.momentum is None else recipe.momentum
         set_momentum(network, momentum)
-        compiled = worth_compiling(network) if recipe.compile is None else recipe.compile
+        compiled = worth_compiling() if recipe.compile is None else recipe.compile
         if not compiled:
             fuse_normalisation(network)
         loss = make_loss(

@@ -16,10 +16,10 @@ from rasterio.io import DatasetReader
 from satmask.opening import WITHOUT_BLOCKS, Opened
 from satmask.raster_bands import alpha_band, band_names
 from satmask.viewing.files import ShelfFile
+from satmask.viewing.map_view import TILE
 
 MOST_PIXELS = 1 << 26
 """Pixels that are decoded at most for one tile."""
-TILE = 256
 Stamp: TypeAlias = tuple[int, int, int, int]
 """Device, number, time and size of a file: what changes when it is written anew."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
+from satmask.viewing.map_view import TILE
 from satmask.viewing.page.shapes import Box, Part
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from satmask.viewing.shelf import MapView
 
-TILE = 256
 DRAWN = {"color": "#D55E00", "weight": 3, "fillOpacity": 0.15}
 FOUND = {"color": "#F0E442", "weight": 3, "fill": False, "dashArray": "6 4", "interactive": False}
 

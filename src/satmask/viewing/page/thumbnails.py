@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from satmask.viewing.map_view import TILE
+
 if TYPE_CHECKING:
     from satmask.viewing.findings import Finding
     from satmask.viewing.map_view import MapView
 
 SIDE = 72
 """Of a thumbnail, in pixels."""
-TILE = 256
 
 
 @dataclass(frozen=True, slots=True)
