@@ -4,9 +4,9 @@
     python benchmarks/building_folds.py joined --weights WEIGHTS --out folds [--variants encoder gsd] [--windows 2400]
 
 Each variant of `recipes/building-folds.toml` is trained once for each place that is held out, on as many windows as all
-others; its last weights count, so that nothing is chosen on the place that judges. What lies in OUT already isn't
-trained again: the command goes on where it was stopped. The validation split is used as a place to judge, and never trains
-anything.
+others, but for those whose `share` says otherwise; its last weights count, so that nothing is chosen on the place that
+judges. What lies in OUT already isn't trained again: the command goes on where it was stopped. The validation split is
+used as a place to judge, and never trains anything.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from typing import Any
 
 VARIANTS = Path(__file__).parent.parent / "recipes" / "building-folds.toml"
 PLACES = ("zanzibar", "kampala", "banepa", "catanduanes")
+MOST_JUDGED = 20_000_000  # bytes of one place's scenes at one zoom: enough to judge by
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def lay_out(joined: Path, target: Path) -> None:
         judged = [path for path in (*files, *(joined / "val").iterdir()) if path.name.startswith(place)]
         if not judged:
             sys.exit(f"DATA must hold scenes of {place}, got none in {joined}.")
+        judged = _enough(judged)
         taught = [path for path in files if not path.name.startswith(place)]
         smallest = min((path for path in judged if path.suffix == ".tif"), key=lambda path: path.stat().st_size)
         glance = [path for path in judged if path.stem == smallest.stem]
@@ -78,6 +81,20 @@ def lay_out(joined: Path, target: Path) -> None:
                     os.link(path, target_path)
         for folder in ("learned", "judged"):
             shutil.copyfile(joined / "legend.toml", target / place / folder / "legend.toml")
+
+
+def _enough(files: list[Path]) -> list[Path]:
+    """The scenes of a place with their labels, small ones first, until there is enough of each zoom."""
+    taken: dict[str, int] = {}
+    kept: list[Path] = []
+    scenes = [path for path in files if path.suffix == ".tif"]
+    for scene in sorted(scenes, key=lambda path: path.stat().st_size):
+        zoom = re.sub(r".*_z(\d+)_.*", r"\1", _renamed(scene.name))
+        if taken.get(zoom, 0) and taken[zoom] + scene.stat().st_size > MOST_JUDGED:
+            continue
+        taken[zoom] = taken.get(zoom, 0) + scene.stat().st_size
+        kept += [path for path in files if path.stem == scene.stem]
+    return kept
 
 
 def _renamed(name: str) -> str:
@@ -93,8 +110,10 @@ def run(fold: Fold, data: Path, settings: dict[str, Any], options: argparse.Name
         return
     shutil.rmtree(fold.folder, ignore_errors=True)
     fold.folder.mkdir(parents=True)
-    told = {"windows_per_epoch": options.windows, "epochs": 1, "seed": options.seed}
-    told |= {"mixed_precision": True, "batch": 8, "window": options.window} | settings
+    settings = dict(settings)
+    windows = round(options.windows * settings.pop("share", 1))
+    told = {"windows_per_epoch": windows, "epochs": 1, "seed": options.seed}
+    told |= {"mixed_precision": options.mixed, "batch": 8, "window": options.window} | settings
     given = [text for key, value in told.items() for text in ("--set", f"{key}={json.dumps(value)}")]
     _satmask(fold, "train", data / "learned", "--out", fold.folder / "run", "--quiet", *given)
     _satmask(fold, "predict", fold.folder / "run", data / "judged", "--out", fold.predicted, "--quiet")
@@ -147,6 +166,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=2400, help="that each variant is trained on")
     parser.add_argument("--window", type=int, default=256, help="their side, in pixels")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mixed", action="store_true", help="train in 16 bits, on processors that have units for them")
     parser.add_argument("--processes", type=int, default=2, help="folds at once, one core each")
     options = parser.parse_args()
     variants = tomllib.loads(VARIANTS.read_text(encoding="utf-8"))

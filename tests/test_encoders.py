@@ -6,6 +6,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import h5py
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -206,3 +207,23 @@ def test_downloaded_weights_arrive_where_they_belong(weights_server):
 def test_encoders_that_cannot_be_aligned_are_refused(encoder):
     with pytest.raises(SettingError, match="MobileNetV2, EfficientNetV2B0"):
         encoder_unet(3, 1, encoder=encoder)
+
+
+def test_narrow_skips_are_the_ends_of_mobilenets_levels(data):
+    network = encoder_unet(3, 1, decoder=SLIM, skips="narrow", weights=data / WEIGHTS)
+    whole = encoder_unet(3, 1, decoder=SLIM, weights=data / WEIGHTS)
+    # The outputs of MobileNetV2's stages (Sandler et al., 2018, table 2): 16, 24, 32, 96 bands, and 320 at the bottom.
+    joined = [network.get_layer(f"up{level}_join").input[1] for level in (1, 2, 3, 4)]
+    assert [tensor.shape[-1] for tensor in joined] == [16, 24, 32, 96]
+    assert network.get_layer("up4_grow").input.shape[-1] == 320
+    assert "up0_join" not in {layer.name for layer in network.layers}
+    # What they see is what the whole encoder sees there.
+    image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    names = [tensor._keras_history.operation.name for tensor in [*joined, network.get_layer("up4_grow").input]]
+    for one, other in zip(*(keras.Model(n.input, [n.get_layer(x).output for x in names])(image) for n in (network, whole)), strict=True):  # fmt: skip
+        np.testing.assert_array_equal(one, other)
+
+
+def test_skips_have_two_kinds():
+    with pytest.raises(SettingError, match="Skips must be one of last, narrow, got 'wide'"):
+        encoder_unet(3, 1, decoder=SLIM, skips="wide")

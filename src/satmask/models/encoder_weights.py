@@ -146,10 +146,11 @@ def _load_npz(body: Any, encoder: str, path: Path) -> None:
         if isinstance(layer, layers.BatchNormalization) and not layer.name.startswith("up")
     ]
     prefixes = _convolution_names(arrays)
-    if len(prefixes) != len(convolutions):
+    # A network that joins narrow levels leaves out the encoder's last convolution.
+    if len(prefixes) < len(convolutions):
         msg = f"Weights of MobileNetV2 must have {len(convolutions)} convolutions, got {len(prefixes)} in {path}."
         raise ModelError(msg)
-    for prefix, convolution, norm in zip(prefixes, convolutions, norms, strict=True):
+    for prefix, convolution, norm in zip(prefixes[: len(convolutions)], convolutions, norms, strict=True):
         try:
             _set_pair(arrays, prefix, convolution, norm)
         except (KeyError, ValueError) as error:

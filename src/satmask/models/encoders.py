@@ -36,6 +36,7 @@ _CAFFE_MEAN = (123.68, 116.779, 103.939)
 # Encoders whose weights expect something else than values from -1 to 1; the first name that fits counts.
 _BY_MEAN = ("DenseNet", "EfficientNetB", "EfficientNetV2B", "ConvNeXt")
 _BY_CAFFE = ("ResNet50", "ResNet101", "ResNet152", "VGG16", "VGG19")
+SKIPS = ("last", "narrow")
 _KNOWN_GOOD = "MobileNetV2, EfficientNetV2B0, EfficientNetB0, ConvNeXtTiny, ResNet50V2, DenseNet121, VGG16 or Xception"
 
 
@@ -68,14 +69,15 @@ def encoder_unet(
     encoder: str = "MobileNetV2",
     weights: str | Path | None = None,
     decoder: Sequence[int] = (128, 64, 48, 32, 16),
+    skips: str = "last",
     activation: str = "sigmoid",
     scale: Scaling | None = None,
     offset: Scaling | None = None,
 ) -> Any:
     """Build a U-Net whose way down is a published image classifier, which may bring weights from ImageNet.
 
-    The last tensor of each level of the encoder is joined to the way up; at full size that is the normalised image, and
-    a level that an encoder leaves out is left out here too. Encoders with squeeze and excitation (EfficientNet,
+    The last tensor of each level of the encoder is joined to the way up, or the last narrow one; at full size that is the
+    normalised image, and a level that an encoder leaves out is left out here too. Encoders with squeeze and excitation (EfficientNet,
     MobileNetV3) see the whole image at once, so that windows of a scene can't be exact with them.
 
     Args:
@@ -86,6 +88,8 @@ def encoder_unet(
         weights: None for random ones, "imagenet" to download them, or a file: `.h5`, `.weights.h5` or `.keras` of that
             encoder, or for MobileNetV2 an `.npz` with torchvision's names.
         decoder: Width of each level on the way up, coarsest first.
+        skips: "last" joins the last tensor of each level, "narrow" the last one that isn't as wide as the widest, and not
+            the image: where blocks widen inside and narrow at their ends, as in MobileNetV2, far less to compute.
         activation: "sigmoid" where classes may overlap, "softmax" where they exclude each other.
         scale: What raw values are multiplied with inside; that of `encoder_scaling` where left out.
         offset: What is added after that; 0 where only the scale is given.
@@ -104,15 +108,18 @@ def encoder_unet(
     """
     check_widths("Decoder", decoder)
     check_head(classes, activation)
+    if skips not in SKIPS:
+        msg = f"Skips must be one of {', '.join(SKIPS)}, got {skips!r}."
+        raise SettingError(msg)
     if scale is None:
         scale, offset = _default_scaling(encoder, bands)
     image, x = image_input(bands, scale=scale, offset=0.0 if offset is None else offset)
     base = _build_encoder(encoder, x)
-    skips = _find_levels(base, image, encoder)
-    if len(decoder) != len(skips) - 1:
-        msg = f"Decoder must have {len(skips) - 1} widths for {encoder}, got {len(decoder)}."
+    levels = _find_levels(base, image, encoder, skips)
+    if len(decoder) != len(levels) - 1:
+        msg = f"Decoder must have {len(levels) - 1} widths for {encoder}, got {len(decoder)}."
         raise SettingError(msg)
-    body = _drop_preprocessing(keras.Model(image, _decode(skips, decoder)))
+    body = _drop_preprocessing(keras.Model(image, _decode(levels, decoder)))
     load_weights(body, encoder, weights, reverse_bands=encoder in _BY_CAFFE)
     return keras.Model(body.input, head(body.output, classes, activation), name="encoder_unet")
 
@@ -139,8 +146,8 @@ def _build_encoder(encoder: str, x: Any) -> Any:
         raise SettingError(msg) from error
 
 
-def _find_levels(base: Any, image: Any, encoder: str) -> list[Any]:
-    """Find the last tensor of each level of an encoder, finest first, padded or cut to the exact sides of its level.
+def _find_levels(base: Any, image: Any, encoder: str, skips: str) -> list[Any]:
+    """Find what stands for each level of an encoder, finest first, padded or cut to the exact sides of its level.
 
     Convolutions without padding, as Xception begins with, make levels a few pixels smaller than they should be. That is
     mended where the same number of pixels is missing at every size.
@@ -153,10 +160,8 @@ def _find_levels(base: Any, image: Any, encoder: str) -> list[Any]:
         if len(layer.output.shape) == 4 and not isinstance(layer, layers.ZeroPadding2D)
     ]
     graph = keras.Model(image, outputs)
-    sides = [shape[1] for shape in _shapes(graph, 512, encoder)]
-    deepest = round(math.log2(512 / sides[-1]))
-    last = {round(math.log2(512 / side)): place for place, side in enumerate(sides)}
-    places = [last.get(level) for level in range(deepest + 1)]
+    places = _level_places(_shapes(graph, 512, encoder), skips)
+    deepest = len(places) - 1
     missing = [_missing(graph, places, 2**deepest * count, encoder) for count in (1, 3, 512 >> deepest)]
     if any(other != missing[0] for other in missing):
         msg = f"Encoder must halve its sides evenly, got {encoder!r}. Use {_KNOWN_GOOD}."
@@ -165,6 +170,19 @@ def _find_levels(base: Any, image: Any, encoder: str) -> list[Any]:
         None if place is None else _fit(outputs[place], lack, name=f"level{level}_fit")
         for level, (place, lack) in enumerate(zip(places, missing[0], strict=True))
     ]
+
+
+def _level_places(shapes: Sequence[tuple[int, ...]], skips: str) -> list[int | None]:
+    """Which tensor stands for each level, by their shapes for an image of 512 pixels; None for levels left out."""
+    levels = [round(math.log2(512 / shape[1])) for shape in shapes]
+    # Joining the image itself makes the widest convolutions at the finest level a third dearer.
+    chosen: list[int | None] = [None] if skips == "narrow" else []
+    for level in range(len(chosen), levels[-1] + 1):
+        members = [place for place, own in enumerate(levels) if own == level]
+        widest = max((shapes[place][-1] for place in members), default=0)
+        narrow = [place for place in members if shapes[place][-1] < widest]
+        chosen.append(next(reversed(narrow if narrow and skips == "narrow" else members), None))
+    return chosen
 
 
 def _shapes(graph: Any, side: int, encoder: str) -> list[tuple[int, ...]]:
