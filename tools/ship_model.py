@@ -1,9 +1,11 @@
 """Make a trained model one of those that `satmask models` lists, in files small enough to be part of the package.
 
-    python tools/ship_model.py RUN --name buildings --version 1 --summary "…" --licence "…" [--gsd 0.07 0.6]
+    python tools/ship_model.py FOLDER --card docs/models/buildings.md --version 1 --summary "…" --licence "…" --gsd 0.07 0.6
+    python tools/ship_model.py --card docs/models/buildings.md
 
-Takes `model.float16.onnx` of the run, which `satmask quantize RUN --weights float16` writes, and `model.keras`, whose kernels it
-stores in 16 bits, too; writes both into `src/satmask/shipped` and the entry into `src/satmask/catalogue.json`.
+Takes `buildings.float16.onnx` of the folder, which `satmask quantize --weights float16` wrote, and `buildings.keras`, whose kernels
+it stores in 16 bits, too; writes both into `src/satmask/shipped` and the entry into `src/satmask/catalogue.json`. The model is called
+as its card is, and the card is put into the model file; the second form puts a changed card into what is shipped already.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from typing import Any
 
 import h5py
 
-from satmask.catalogue import SHIPPED
-from satmask.model_file import read_info
+from satmask.catalogue import SHIPPED, card_text
+from satmask.model_file import read_info, rewrite
 
 LARGEST = 8_000_000  # bytes of each file: what a package index and a slow line take without a thought
 FOLDER = SHIPPED.with_name("shipped")
@@ -68,29 +70,41 @@ def part(path: Path) -> dict[str, Any]:
     return {"file": f"{FOLDER.name}/{path.name}", "sha256": digest, "size_bytes": path.stat().st_size}
 
 
+def put_card(model: Path, card: Path) -> None:
+    """Write the card into a model file."""
+    info = read_info(model)
+    training = info.training | {"card": card_text(card.read_text(encoding="utf-8"))}
+    rewrite(model, info.model_copy(update={"training": training}))
+    model.with_suffix(".stac.json").unlink(missing_ok=True)  # its links are those of whoever publishes it
+
+
+def entry_of(options: argparse.Namespace, old: dict[str, Any]) -> dict[str, Any]:
+    """The entry of the catalogue; what isn't said again stays as it was."""
+    model, network = (FOLDER / f"{options.card.stem}{suffix}" for suffix in (".onnx", ".keras"))
+    if options.folder:
+        FOLDER.mkdir(exist_ok=True)
+        shutil.copyfile(options.folder / f"{model.stem}.float16.onnx", model)
+        store_halves(options.folder / network.name, network)
+    put_card(model, options.card)
+    said = {"version": options.version, "summary": options.summary, "gsd_m": options.gsd, "licence": options.licence}
+    fresh = {"classes": list(read_info(model).legend.names), "model": part(model), "network": part(network)}
+    return old | {"name": options.card.stem} | {key: value for key, value in said.items() if value} | fresh
+
+
 def main() -> None:
     """Copy the files and write the entry."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    for name in ("name", "version", "summary", "licence"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--gsd", type=float, nargs=2, required=True, help="metres that it is meant for")
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--card", type=Path, required=True)
+    for name in ("version", "summary", "licence"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--gsd", type=float, nargs=2, help="metres that it is meant for")
     options = parser.parse_args()
-    FOLDER.mkdir(exist_ok=True)
-    model, network = (FOLDER / f"{options.name}{suffix}" for suffix in (".onnx", ".keras"))
-    shutil.copyfile(options.run / "model.float16.onnx", model)
-    store_halves(options.run / "model.keras", network)
-    entry = {
-        **{name: getattr(options, name) for name in ("name", "version", "summary")},
-        "classes": list(read_info(model).legend.names),
-        "gsd_m": options.gsd,
-        "licence": options.licence,
-        "model": part(model),
-        "network": part(network),
-    }
-    content = json.loads(SHIPPED.read_text(encoding="utf-8"))
-    others = [other for other in content["models"] if other["name"] != options.name]
-    SHIPPED.write_text(json.dumps({"models": [*others, entry]}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    models = json.loads(SHIPPED.read_text(encoding="utf-8"))["models"]
+    old = next((other for other in models if other["name"] == options.card.stem), {})
+    entry = entry_of(options, old)
+    models = [*(other for other in models if other["name"] != entry["name"]), entry]
+    SHIPPED.write_text(json.dumps({"models": models}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(entry, indent=2, ensure_ascii=False))
 
 

@@ -162,6 +162,20 @@ def find_named(path: Path, *, network: bool = False) -> Path:
     return settle(entry, entry.network, "model.keras")
 
 
+def card_text(markdown: str) -> str:
+    r"""What of a model card fits into a model file: all but its pictures and what stands in italics below them.
+
+    Examples:
+        >>> card_text("# Roofs\n\nFound.\n\n![A street](street.png)\n\n*A street.*\n")
+        '# Roofs\n\nFound.\n'
+    """
+    parts = re.split(r"\n{2,}", markdown.strip())
+    kept = [
+        part for part in parts if not part.startswith("![") and not re.fullmatch(r"\*[^*].*[^*]\*", part, re.DOTALL)
+    ]
+    return "\n\n".join(kept) + "\n"
+
+
 def settle(entry: CatalogueEntry, part: ModelPart, name: str) -> Path:
     """Make sure that a file of a model lies on this machine, and that it is the one meant.
 

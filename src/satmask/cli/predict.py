@@ -28,7 +28,7 @@ def predict(
         typer.Argument(metavar="SCENE…", help="Rasters, folders, patterns, @lists, addresses; a DSTL folder."),
     ],
     *,
-    out: Annotated[str, typer.Option(help="Folder to write, or s3://bucket/folder.")],
+    out: Annotated[str, typer.Option(help="Folder to write, or s3://bucket/folder.")] = "predicted",
     bands: Annotated[str | None, typer.Option(metavar="B,B…", help="Bands by number or name, as the model's.")] = None,
     scaled: Annotated[bool, typer.Option("--scaled", help="Apply the scenes' tags of scale and offset.")] = False,
     resample_to_gsd: Annotated[
