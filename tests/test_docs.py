@@ -18,7 +18,7 @@ from satmask.recipe import Recipe
 from satmask.rules import read_rule
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
     r"^(?P<before>[^\n]*)\n(?:[ ]*\n)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL
 )
@@ -112,8 +112,9 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_page_is_in_the_menu():
-    menu = re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert {page.name for page in (ROOT / "docs").glob("*.md")} == set(menu)
+    menu = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pages = (ROOT / "docs").rglob("*.md")
+    assert {page.relative_to(ROOT / "docs").as_posix() for page in pages} == set(menu)
 
 
 def test_the_table_of_settings_is_up_to_date():
