@@ -90,7 +90,7 @@ class JudgePanel:
         await self.refresh()
 
     async def _show_scores(self) -> None:
-        judges = list(self.shared.judges.values())
+        judges = self.shared.judges(self.session.shelf.places)
         try:
             found = await run.io_bound(self.judge.scores)
             self.scores.clear()
@@ -105,7 +105,7 @@ class JudgePanel:
 
     async def _show_all(self) -> None:
         try:
-            found = await run.io_bound(overall, list(self.shared.judges.values())) or {}
+            found = await run.io_bound(overall, self.shared.judges(self.session.shelf.places)) or {}
         except SatmaskError as error:
             ui.notify(str(error), type="warning")
             return
