@@ -2,7 +2,7 @@
 
 import re
 import socket
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import cv2
 import geopandas
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from browsing import Tab, browsing, require_browser
+from browsing import Tab, address, browsing, hold, layer, middle, require_browser, until
 from satmask.cli import main
 from satmask.viewing.judging import Judge
 from satmask.viewing.shelf import open_shelf
@@ -51,36 +51,6 @@ def tab(browser, server):
     opened.close()
     assert opened.problems == []
     assert opened.hosts <= {urlsplit(server).netloc, "data:"}, "nothing but this server was asked for anything"
-
-
-def address(page):
-    """What the address says of the view."""
-    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
-
-
-def layer(page, place, kind):
-    """The tiles of a layer that are on the map."""
-    return page.locator(f'img.leaflet-tile[src*="{place.first(kind).id}"]')
-
-
-def until(page, condition):
-    """Wait for something to come true."""
-    for _ in range(300):
-        if condition():
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(condition)
-
-
-def hold(page, name):
-    """Give a slider the keyboard's focus."""
-    page.get_by_label(name).locator("[tabindex='0']").first.focus()
-
-
-def middle(page):
-    """The middle of the map, on the screen."""
-    box = page.locator(".satmask-map").bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 def test_the_map_comes_with_image_classes_and_polygons(tab, server, place):

@@ -93,6 +93,7 @@ class Page:
         self._footer()
         self.keys = add_keys(self._actions())
         session.listen(self.sync)
+        self.map.leaflet.on("init", lambda: self._open(self.tabs.value))
 
     def _map(self) -> SceneMap:
         return SceneMap(
@@ -101,7 +102,7 @@ class Page:
             on_click=self._clicked,
             on_move=self._moved,
             on_point=self._pointed,
-            on_ready=self._ready,
+            on_ready=self.sync,
             on_draw=self._drawn if CORRECT in self._names else None,
         )
 
@@ -168,11 +169,6 @@ class Page:
             await self.judging.load()
         elif name == CORRECT and self.correcting is not None:
             await self.correcting.load()
-
-    async def _ready(self) -> None:
-        """Show everything once the map is there."""
-        self.sync()
-        await self._open(self.tabs.value)
 
     async def _clicked(self, lng: float, lat: float) -> None:
         if self._corrected is not None:

@@ -65,7 +65,8 @@ class RunPanel:
             with ui.row().classes("satmask-row"):
                 choose = ui.button("Choose a GeoTIFF", icon="upload_file").props("outline dense no-caps size=sm")
                 choose.on("click", js_handler=CHOOSE)
-                icon_button("close", "Stop the upload", lambda: None).on("click", js_handler=STOP)
+                stop = icon_button("close", "Stop the upload", lambda: None).on("click", js_handler=STOP)
+                stop.classes("satmask-upload-stop satmask-hidden")
             file = ui.element("input").props(
                 f'id="satmask-file" type="file" accept=".tif,.tiff" data-most="{most_bytes}"'
             )

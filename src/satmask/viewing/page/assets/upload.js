@@ -5,7 +5,7 @@
   const show = (share) => {
     const bar = part("satmask-upload-bar");
     if (!bar) return;
-    bar.classList.toggle("satmask-hidden", share === null);
+    for (const one of [bar, document.querySelector(".satmask-upload-stop")]) one.classList.toggle("satmask-hidden", share === null);
     bar.value = share ?? 0;
   };
 
