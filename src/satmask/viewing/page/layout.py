@@ -164,7 +164,7 @@ class Page:
         if self.judging is not None:
             self.judging.clear()
         if self.correcting is not None:
-            self.correcting.hide()
+            self.correcting.leave()
         if name == JUDGE and self.judging is not None:
             await self.judging.load()
         elif name == CORRECT and self.correcting is not None:
