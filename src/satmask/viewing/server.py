@@ -23,7 +23,7 @@ from satmask.viewing.guard import Access, Guard, is_everywhere, is_loopback
 from satmask.viewing.page.layout import add_page
 from satmask.viewing.page.tile_address import read_style
 from satmask.viewing.receiving import add_uploads
-from satmask.viewing.tile_server import BusyError, TileServer
+from satmask.viewing.tile_server import TileServer
 
 if TYPE_CHECKING:
     from satmask.viewing.page.shared import Shared
@@ -120,24 +120,18 @@ def _add_tiles(app: FastAPI, shown: Shown) -> None:
     async def tile(request: Request, layer: str, z: int, x: int, y: int) -> Response:
         try:
             place, found = await to_thread.run_sync(shown.layer, layer)
-            place.view.check((z, x, y))
+            place.view.check((z, x, y))  # lest what isn't there takes a seat
             style = read_style(dict(request.query_params))
             if slots.statistics().tasks_waiting >= WAITING:
-                return _busy()
+                return Response(status_code=503, headers={"Retry-After": "1"})
             async with slots:
                 if await request.is_disconnected():  # panned away meanwhile
                     return Response(status_code=404)
                 png = await to_thread.run_sync(partial(server.tile, place, found, (z, x, y), style))
-        except BusyError:
-            return _busy()
         except SatmaskError:
             return Response(status_code=404)
         # Files may be written anew while the page is open, so the browser asks again; what hasn't changed is kept here.
         return Response(png, media_type="image/png", headers={"Cache-Control": "no-cache"})
-
-
-def _busy() -> Response:
-    return Response(status_code=503, headers={"Retry-After": "1"})
 
 
 def _add_assets(app: FastAPI) -> None:

@@ -52,7 +52,7 @@ class RunPanel:
             self._upload(shared.uploads.most_bytes)
         if shared.runner is not None:
             self._start(shared.runner)
-            with ui.element("section").props('aria-label="Predictions"').classes("satmask-section"):
+            with ui.element("section").props('aria-label="Predictions"').classes("satmask-section") as self._section:
                 self.list = ui.column().classes("satmask-wide").props('role="list"')
             self._look(shared.runner)
             ui.timer(PAUSE_S, lambda: self._look(shared.runner))
@@ -74,7 +74,7 @@ class RunPanel:
             ui.element("progress").props('id="satmask-upload-bar" max="1" value="0" aria-label="Upload"').classes(
                 "satmask-wide satmask-hidden"
             )
-            says = f"Or drop one anywhere on the page; at most {most_bytes / 1e6:,.0f} MB."
+            says = f"Or drop one anywhere on the page; at most {size_text(most_bytes)}."
             with ui.element("output").props('id="satmask-upload-says" aria-live="polite"').classes("satmask-note"):
                 ui.label(says)
 
@@ -116,6 +116,7 @@ class RunPanel:
     def _look(self, runner: Runner | None) -> None:
         """Tell how far the predictions are, and show one that has just been done here."""
         jobs = runner.queue.jobs if runner is not None else ()
+        self._section.set_visibility(bool(jobs))
         for id_ in set(self._rows) - {job.id for job in jobs}:
             self._rows.pop(id_).delete()
         for job in reversed(jobs):
@@ -189,3 +190,14 @@ class JobRow:
         if job.state == "done":
             return f"Done: {job.objects:,} polygons"
         return WORDS[job.state]
+
+
+def size_text(count: int) -> str:
+    """Say a number of bytes.
+
+    Examples:
+        >>> size_text(2_000_000_000), size_text(500_000_000), size_text(300_000)
+        ('2 GB', '500 MB', '300 kB')
+    """
+    unit, divisor = next((pair for pair in (("GB", 1e9), ("MB", 1e6)) if count >= pair[1]), ("kB", 1e3))
+    return f"{count / divisor:,.3g} {unit}"
