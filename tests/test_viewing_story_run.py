@@ -78,6 +78,23 @@ def test_a_scene_is_dropped_and_what_is_none_is_refused(browser, workshop):
     assert all("Failed to load resource" in problem for problem in tab.problems)
 
 
+def test_an_upload_is_stopped_and_leaves_nothing(browser, workshop):
+    folder, scene = workshop
+    with running(folder) as server:
+        tab = Tab(browser)
+        page = tab.open(f"{server}?panel=run")
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 100_000}
+        tab.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+        page.locator("#satmask-file").set_input_files(scene)
+        until(page, lambda: list(folder.glob("uploaded/.upload-*")))
+        page.get_by_role("button", name="Stop the upload").click()
+        page.get_by_text("The upload was stopped.").wait_for()
+        until(page, lambda: not list(folder.glob("uploaded/.upload-*")))
+        assert list(folder.glob("uploaded/*")) == []
+        tab.close()
+    assert tab.problems == []
+
+
 def drop(page, name, body):
     """Drop a file on the map, as from a file manager."""
     page.evaluate(
