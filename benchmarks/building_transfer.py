@@ -20,8 +20,8 @@ import rasterio
 from rasterio.warp import Resampling, reproject
 
 from satmask import open_engine
+from satmask.assembly import find_model
 from satmask.catalogue import find_named
-from satmask.cli.predict import find_model
 from satmask.fitting import open_for
 from satmask.prediction import predict_array
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -66,3 +67,33 @@ class Tab:
     def close(self):
         """Close the tab."""
         self.context.close()
+
+
+def address(page):
+    """What the address says of the view."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def layer(page, place, kind):
+    """The tiles of a layer that are on the map."""
+    return page.locator(f'img.leaflet-tile[src*="{place.first(kind).id}"]')
+
+
+def until(page, condition, seconds=15):
+    """Wait for something to come true."""
+    for _ in range(20 * seconds):
+        if condition():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
+def hold(page, name):
+    """Give a slider the keyboard's focus."""
+    page.get_by_label(name).locator("[tabindex='0']").first.focus()
+
+
+def middle(page):
+    """The middle of the map, on the screen."""
+    box = page.locator(".satmask-map").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

@@ -17,7 +17,7 @@ ORDER = """
 errors progress processes shipping vector_io
 fetching+catalogue fingerprints morphology paths folders addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures stretching report timing
 pictures refinements merges shapes
-alignment bands decisions scaling uncertainty symmetry vectorise separation simplification squaring
+alignment bands decisions scaling uncertainty novelty symmetry vectorise separation simplification squaring
 cleaning regularisation strips model_info
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps
 losses metrics models

@@ -40,6 +40,7 @@ def server(tmp_path_factory):
     frame["note"] = list(PAYLOADS)
     frame[f"<b onclick={RUN}>"] = PAYLOADS[0]
     write_polygons(frame, folder / f"{NAME}.gpkg", layer="polygons")
+    (folder / f"{NAME}.onnx").write_bytes(f"no model, but <img src=x onerror={RUN}>".encode())
     with running(folder) as address:
         yield address
 
@@ -78,7 +79,7 @@ def test_attributes_of_any_name_and_content_are_text(page):
 
 
 @pytest.mark.parametrize(
-    "part", ["place", "at", "layers", "swipe", "hidden", "threshold", "class", "bands", "percent", "anything"]
+    "part", ["place", "at", "layers", "swipe", "hidden", "threshold", "class", "bands", "percent", "panel", "anything"]
 )
 def test_what_an_address_says_is_never_markup(page, server, part):
     page.goto(f"{server}?{part}=%3Cscript%3E{RUN}%3C/script%3E%22%3E%3Cimg%20src=x%20onerror={RUN}%3E")
@@ -92,4 +93,14 @@ def test_lists_of_labels_hold_text(page, server):
     page.get_by_label("Class", exact=True).click()
     page.get_by_role("option").first.wait_for()
     assert page.get_by_role("option", name=PAYLOADS[1], exact=True).count() == 1
+    assert page.evaluate("window.ran") is None
+
+
+def test_models_and_what_becomes_of_them_are_text(page, server):
+    page.goto(f"{server}?panel=run")
+    page.get_by_role("button", name="Predict", exact=True).click()
+    job = page.locator(".satmask-job").first
+    job.get_by_text("got").first.wait_for(timeout=60_000)
+    assert f"{NAME} by {NAME}" in job.inner_text()
+    assert job.locator("img, script, b").count() == 0
     assert page.evaluate("window.ran") is None

@@ -4,14 +4,18 @@ import itertools
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
 pytest.importorskip("nicegui", reason="The viewer's page must have the extra `view`: pip install 'satmask[view]'.")
 
+import uvicorn
+from fastapi import FastAPI
 from nicegui import __version__ as NICEGUI  # noqa: N812  # a constant, once NiceGUI is known to be there
 
 from satmask.viewing.shelf import open_shelf
+from satmask.viewing.shown import Shown
 from viewer import ask, is_png, make_folder, running
 
 STATIC = f"/_nicegui/{NICEGUI}/static"
@@ -125,6 +129,49 @@ def test_a_flood_of_tiles_is_sent_away_and_the_server_goes_on(server, place):
     assert len(answers) == 24 * 8
     assert {answer.status for answer in answers} <= {200, 503}
     assert is_png(ask(server, tile))
+
+
+def test_few_tiles_are_drawn_at_once_and_few_wait(folder, monkeypatch):
+    """Over HTTP, with tiles that take as long as it takes: who comes when all seats are taken is sent away at once."""
+    import satmask.viewing.server as serving
+
+    shown = Shown(lambda: open_shelf(folder))
+    release, running, most = threading.Event(), [], []
+
+    def slow(self, place, layer, tile, style):
+        running.append(1)
+        most.append(len(running))
+        release.wait(30)
+        running.pop()
+        return b"tile"
+
+    monkeypatch.setattr(serving.TileServer, "tile", slow)
+    app = FastAPI()
+    serving._add_tiles(app, shown)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    tile, answers = a_tile(shown.shelf.places[0]), []
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        many = [
+            threading.Thread(target=lambda at=at: answers.append(ask(address, f"{tile}?threshold=0.{at}").status))
+            for at in range(100, 100 + serving.AT_ONCE + serving.WAITING + 10)
+        ]
+        for one in many:
+            one.start()
+        for _ in range(600):
+            if len(answers) >= 10:
+                break
+            time.sleep(0.02)
+        assert answers == [503] * 10
+        release.set()
+        for one in many:
+            one.join()
+        server.should_exit = True
+        thread.join()
+    assert answers[10:] == [200] * (serving.AT_ONCE + serving.WAITING)
+    assert max(most) == serving.AT_ONCE
 
 
 class Trap(threading.Thread):

@@ -2,22 +2,21 @@
 
 import re
 import socket
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import cv2
-import geopandas
 import numpy as np
 import pytest
 import rasterio
 
-from browsing import Tab, browsing, require_browser
+from browsing import Tab, address, browsing, hold, layer, middle, require_browser, until
 from satmask.cli import main
 from satmask.viewing.judging import Judge
 from satmask.viewing.shelf import open_shelf
 
 pytest.importorskip("nicegui", reason="The viewer's page must have the extra `view`: pip install 'satmask[view]'.")
 
-from satmask.viewing.page.judge_panel import kind_text  # once NiceGUI is known to be there
+from satmask.viewing.page.finding_list import kind_text  # once NiceGUI is known to be there
 from viewer import make_folder, running
 
 
@@ -51,36 +50,6 @@ def tab(browser, server):
     opened.close()
     assert opened.problems == []
     assert opened.hosts <= {urlsplit(server).netloc, "data:"}, "nothing but this server was asked for anything"
-
-
-def address(page):
-    """What the address says of the view."""
-    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
-
-
-def layer(page, place, kind):
-    """The tiles of a layer that are on the map."""
-    return page.locator(f'img.leaflet-tile[src*="{place.first(kind).id}"]')
-
-
-def until(page, condition):
-    """Wait for something to come true."""
-    for _ in range(300):
-        if condition():
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(condition)
-
-
-def hold(page, name):
-    """Give a slider the keyboard's focus."""
-    page.get_by_label(name).locator("[tabindex='0']").first.focus()
-
-
-def middle(page):
-    """The middle of the map, on the screen."""
-    box = page.locator(".satmask-map").bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 def test_the_map_comes_with_image_classes_and_polygons(tab, server, place):
@@ -314,101 +283,3 @@ def test_findings_are_filtered(tab, server, place):
     page.get_by_role("option", name="Invented").click()
     until(page, lambda: rows.count() == len(Judge(place).worst(kinds=("invented",))))
     assert rows.count()
-
-
-def test_labels_are_drawn_deleted_undone_and_kept(browser, tmp_path):
-    folder = make_folder(tmp_path / "folder")
-    (scene,) = folder.glob("scenes/*.tif")
-    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
-    with running(folder) as server:
-        tab = Tab(browser)
-        page = tab.open(server)
-        page.get_by_role("tab", name="Correct").click()
-        labels = page.get_by_text(re.compile(r"^\d+ labels"))
-        labels.wait_for()
-        count = int(labels.inner_text().split()[0])
-        draw(page, "Draw")
-        page.get_by_text(f"{count + 1} labels").wait_for()
-        page.get_by_text("saved in town.labels.gpkg").wait_for()
-        page.get_by_role("button", name="Delete").click()
-        page.get_by_text(f"{count} labels").wait_for()
-        page.get_by_role("button", name="Undo").click()
-        page.get_by_text(f"{count + 1} labels").wait_for()
-        draw(page, "Ignore area", down=120)
-        page.get_by_text(f"{count + 2} labels").wait_for()
-        tab.close()
-        assert set(tab.problems) <= {FLAT}
-    saved = geopandas.read_file(scene.with_name("town.labels.gpkg"))
-    assert len(saved) == count + 2
-    assert saved["status"].tolist()[-2:] == ["drawn", "ignored"]
-    assert {path: path.read_bytes() for path in before} == before
-
-
-def test_a_label_is_reshaped_and_found_again(browser, tmp_path):
-    folder = make_folder(tmp_path / "folder")
-    with running(folder) as server:
-        tab = Tab(browser)
-        page = tab.open(server)
-        page.get_by_role("tab", name="Correct").click()
-        page.get_by_text(re.compile(r"^\d+ labels")).wait_for()
-        draw(page, "Draw")
-        page.get_by_text(re.compile(r"^Label \d+: drawn")).wait_for()
-        page.get_by_role("button", name="Reshape").click()
-        corner = page.locator(".leaflet-editing-icon").first
-        corner.wait_for()
-        box = corner.bounding_box()
-        page.mouse.move(box["x"] + 5, box["y"] + 5)
-        page.mouse.down()
-        page.mouse.move(box["x"] - 40, box["y"] - 40, steps=4)
-        page.mouse.up()
-        page.get_by_role("button", name="Keep shape").click()
-        page.get_by_text(re.compile(r"^Label \d+: reshaped")).wait_for()
-        tab.close()
-    with running(folder) as server:
-        tab = Tab(browser)
-        page = tab.open(server)
-        page.get_by_role("tab", name="Correct").click()
-        page.get_by_text("saved in town.labels.gpkg").wait_for()
-        tab.close()
-    saved = geopandas.read_file(folder / "scenes" / "town.labels.gpkg")
-    assert saved["status"].tolist()[-1] == "reshaped"
-
-
-def test_a_label_is_drawn_without_a_pointer(browser, tmp_path):
-    folder = make_folder(tmp_path / "folder")
-    with running(folder) as server:
-        tab = Tab(browser)
-        page = tab.open(server)
-        page.get_by_role("tab", name="Correct").click()
-        labels = page.get_by_text(re.compile(r"^\d+ labels"))
-        labels.wait_for()
-        count = int(labels.inner_text().split()[0])
-        page.locator(".satmask-map").focus()
-        page.keyboard.press("b")
-        page.locator(".satmask-aiming").wait_for()
-        for corners, arrow in enumerate(("ArrowRight", "ArrowDown", "ArrowLeft"), start=1):
-            before = address(page)["at"]
-            page.keyboard.press("v")
-            page.locator(".leaflet-editing-icon").nth(corners - 1).wait_for()
-            page.keyboard.press(arrow)
-            until(page, lambda before=before: address(page)["at"] != before)
-        page.keyboard.press("Enter")
-        page.get_by_text(f"{count + 1} labels").wait_for()
-        tab.close()
-    (drawn,) = geopandas.read_file(folder / "scenes" / "town.labels.gpkg").query("status == 'drawn'").geometry
-    assert len(drawn.exterior.coords) == 4
-
-
-# Leaflet.draw says so of Leaflet's own function.
-FLAT = "Deprecated use of _flat, please use L.LineUtil.isFlat instead."
-
-
-def draw(page, button, *, down=0):
-    """Draw a square near the middle of the map."""
-    page.get_by_role("button", name=button, exact=True).click()
-    page.locator(".leaflet-mouse-marker").first.wait_for(state="attached")
-    left, top = middle(page)
-    for x, y in ((0, 0), (60, 0), (60, 60), (0, 60), (0, 0)):
-        page.mouse.move(left + x, top + y + down)
-        page.mouse.click(left + x, top + y + down)
-        page.wait_for_timeout(80)

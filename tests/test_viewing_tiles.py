@@ -1,6 +1,5 @@
 """Map tiles: what GDAL warps by itself, what labels are where their windows are read, and no more than is allowed."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,7 +19,7 @@ from satmask.viewing.files import NotFoundError
 from satmask.viewing.map_view import CIRCUMFERENCE, MapView
 from satmask.viewing.shelf import open_shelf
 from satmask.viewing.styles import TileStyle
-from satmask.viewing.tile_server import BusyError, TileCache, TileServer
+from satmask.viewing.tile_server import TileCache, TileServer
 from satmask.viewing.tiles import render_tile
 from satmask.windows import Window
 from viewed import LEGEND, UTM, blobs, pixels_of, tiles_of, write_mask, write_prediction, write_raster
@@ -296,37 +295,6 @@ def test_a_file_that_is_written_anew_is_drawn_anew(tmp_path):
         assert (pixels_of(server.tile(shown, shown.first("image"), (0, 0, 0)))[..., 0] == value).all()
 
 
-def test_few_tiles_are_drawn_at_once_and_few_wait(predicted, monkeypatch):
-    import satmask.viewing.tile_server as serving
-
-    shown, *_ = predicted
-    server, release, running, most = TileServer(at_once=2, waiting=3), threading.Event(), [], []
-
-    def slow(*_, **__):
-        running.append(1)
-        most.append(len(running))
-        release.wait(10)
-        running.pop()
-        return b"tile"
-
-    monkeypatch.setattr(serving, "render_tile", slow)
-    tiles = [TileStyle(threshold=number / 100) for number in range(5)]
-    threads = [
-        threading.Thread(target=server.tile, args=(shown, shown.first("image"), (0, 0, 0), style)) for style in tiles
-    ]
-    for thread in threads:
-        thread.start()
-    while server._seats._value:
-        pass
-    with pytest.raises(BusyError):
-        server.tile(shown, shown.first("image"), (0, 0, 0), TileStyle(threshold=0.99))
-    release.set()
-    for thread in threads:
-        thread.join()
-    assert max(most) == 2
-    assert server.tile(shown, shown.first("image"), (0, 0, 0), TileStyle(threshold=0.99)) == b"tile"
-
-
 # -- the map -----------------------------------------------------------------------------------------------------------
 
 
@@ -423,7 +391,7 @@ def test_threads_get_the_tiles_that_one_gets(predicted):
         (kind, TileStyle(threshold=number / 10)) for number in range(4) for kind in ("image", "probabilities", "error")
     ]
     expected = [render_tile(shown, shown.first(kind), (0, 0, 0), style=style) for kind, style in asked]
-    server = TileServer(at_once=4)
+    server = TileServer()
     with ThreadPoolExecutor(6) as pool:
         found = pool.map(lambda one: server.tile(shown, shown.first(one[0]), (0, 0, 0), one[1]), asked * 3)
     assert list(found) == expected * 3

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
+from satmask.catalogue import find_named
 from satmask.decisions import Decision
 from satmask.engines import Engine, EngineName, open_engine
 from satmask.errors import DataError, ModelError, SettingError
@@ -33,6 +34,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FILE = "assembly.json"
+
+
+def find_model(path: Path) -> Path:
+    """Find the file that `open_engine` opens for what a user named.
+
+    Args:
+        path: A model file or assembly, a run folder, or a name that `satmask.catalogue` knows.
+
+    Raises:
+        ModelError: If it could be a name but no model is called so.
+        InstallError: If the one of that name can't be downloaded.
+    """
+    path = find_named(path)
+    assembly = path / FILE
+    return assembly if assembly.is_file() else path / "model.onnx" if path.is_dir() else path
 
 
 class Member(BaseModel):

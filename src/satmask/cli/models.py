@@ -45,8 +45,8 @@ def models(
 
 def _card(model: Path) -> str:
     """The card inside a model file."""
+    from satmask.assembly import find_model
     from satmask.catalogue import find_named
-    from satmask.cli.predict import find_model
     from satmask.errors import ModelError
     from satmask.model_file import read_info
 

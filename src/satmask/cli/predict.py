@@ -144,6 +144,7 @@ def _open(
 ) -> Engine:
     """The network in its engine; what is asked of it must fit it, and what costs time is told."""
     from satmask import open_engine
+    from satmask.assembly import find_model
     from satmask.cli.output import calm_tensorflow
     from satmask.prediction import check_thresholds
     from satmask.symmetry import ways
@@ -304,16 +305,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def find_model(path: Path) -> Path:
-    """The model file or assembly itself, that of a run folder, or the one of that name."""
-    from satmask.assembly import FILE
-    from satmask.catalogue import find_named
-
-    path = find_named(path)
-    assembly = path / FILE
-    return assembly if assembly.is_file() else path / "model.onnx" if path.is_dir() else path
 
 
 def _predict_all(

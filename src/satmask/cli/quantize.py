@@ -45,8 +45,8 @@ def quantize(
     nothing, where too much accuracy is lost or too little time is gained.
     """
     from satmask import read_dataset, read_legend
+    from satmask.assembly import find_model
     from satmask.cli.output import complain, say_json
-    from satmask.cli.predict import find_model
     from satmask.errors import ModelError, SettingError
     from satmask.model_file import check
     from satmask.quantisation import WEIGHTS, Terms, quantise_file

@@ -68,8 +68,7 @@ def tune(
 
 def _models(path: Path) -> dict[str, Path]:
     """The model file, or those of an assembly's members."""
-    from satmask.assembly import FILE, Assembly
-    from satmask.cli.predict import find_model
+    from satmask.assembly import FILE, Assembly, find_model
     from satmask.errors import SettingError
     from satmask.paths import inner_path
 

@@ -14,7 +14,7 @@ shelf.open_shelf(root, *, scenes=(), truth=None, legend=None) -> Shelf
             .to_map(points) .to_pixels(points)       Leaflet's (lng, lat) <-> (column, row), float64 (points, 2)
 tiles.render_tile(place, layer, (z, x, y), *, style=TileStyle()) -> bytes        PNG, 256 × 256
     TileStyle(bands=None, percent=None, hidden=(), class_id=None, threshold=None, grey=False)
-tile_server.TileServer(*, cache_bytes=64 MiB, at_once=2, waiting=64).tile(place, layer, (z, x, y), style) -> bytes
+tile_server.TileServer(*, cache_bytes=64 MiB).tile(place, layer, (z, x, y), style) -> bytes
 pointing.describe(place, lng, lat) -> dict           everything about a pixel and the polygons over it
 pointing.features(place, layer, *, box=None, most=2000) -> dict      GeoJSON in map coordinates, with ids
 judging.Judge(place)    .done .judged .scores() .counts() .curve(class_id) .at(class_id, threshold) .histogram(class_id)
@@ -22,9 +22,14 @@ judging.Judge(place)    .done .judged .scores() .counts() .curve(class_id) .at(c
                         .windows(*, by="missed" | "invented" | "uncertainty" | "wrong", count=100) -> list[Finding]
 judging.overall(judges) -> dict                      scores a class with intervals over places
     Finding .kind .class_name .area_px .area_m2 .iou .certainty .box ((south, west), (north, east)) .point (lng, lat)
+judging.Judge(place).to_label(labels, count=50)      windows of 256 pixels where labels would help most, list[Finding]
 corrections.Corrections(place, *, legend=None, autosave=True)      .path .unsaved .features() -> GeoJSON
                         .accept(id, class_id=None) .delete(id) .reshape(id, geometry) .draw(geometry, class_id) -> id
                         .ignore(geometry) -> id .adopt(number of a predicted polygon) -> id .undo() -> bool .save() -> Path
+shown.Shown(look)        .shelf .look_again() -> Shelf .layer(id) -> (Place, Layer)      a shelf that more may come to
+uploads.Uploads(root, *, most_bytes).begin(name, size=None) -> Draft      .write(part) .publish() -> Path
+running.Runner(shown, models=()).start(place, offer id) -> Job            .offers() .result(job) -> Place | None
+job_queue.JobQueue()     .add(order, title) -> Job .cancel(id) .jobs      one at a time, each in a process of its own
 ```
 
 Points, boxes and GeoJSON are in map coordinates: degrees for places on Earth; for others those of Leaflet's `CRS.Simple`,

@@ -101,7 +101,7 @@ def walk(root: Path) -> Iterator[ShelfFile]:
         root: The folder, without links.
 
     Yields:
-        Rasters, vector files and the few that describe them; at most `MOST`.
+        Rasters, vector files, the few that describe them, and model files; at most `MOST`.
     """
     left = MOST
     folders = [(root, 0)]
@@ -124,7 +124,7 @@ def walk(root: Path) -> Iterator[ShelfFile]:
 
 def _may_be_shown(file: ShelfFile) -> bool:
     suffix = file.path.suffix.lower()
-    if suffix not in (*RASTERS, *VECTORS, ".json", ".toml"):
+    if suffix not in (*RASTERS, *VECTORS, ".json", ".toml", ".onnx"):
         return False
     try:
         path = file.real()

@@ -28,7 +28,8 @@ class Finding:
     """Something to look at.
 
     Attributes:
-        kind: "missed", "invented" or another kind of error of `satmask.scoring.objects`, "matched", "unsure" or "window".
+        kind: "missed", "invented" or another kind of error of `satmask.scoring.objects`, "matched", "unsure", "window", or
+            "label" of a window where labels would help.
         class_name: Its class; empty where it is a window.
         area_px: Its area; of a window, the pixels that are wrong.
         area_m2: The same on the ground; None where a pixel's size isn't known.
@@ -37,6 +38,7 @@ class Finding:
         box: South and west, north and east, in map coordinates.
         point: A point inside it, in map coordinates.
         wrong_px: Pixels by which it is worse than it might be: what findings are sorted by.
+        novelty: How unlike all that is labelled it looks; None where that wasn't asked.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class Finding:
     box: tuple[tuple[float, float], tuple[float, float]]
     point: tuple[float, float]
     wrong_px: float
+    novelty: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -113,7 +116,7 @@ def find_unsure(place: Place) -> list[Finding]:
             name = names[channel] if names and channel >= 0 else ""
             inner = shape.representative_point()
             found.append(
-                _placed(place, "unsure", name, bounds=shape.bounds, inner=(inner.x, inner.y), area_px=shape.area)
+                placed(place, "unsure", name, bounds=shape.bounds, inner=(inner.x, inner.y), area_px=shape.area)
                 | {"iou": None, "certainty": float(said[number]), "wrong_px": float((1 - said[number]) * shape.area)}
             )
     return [Finding(**about) for about in found]
@@ -140,7 +143,7 @@ def find_windows(place: Place, counts: Counts, by: Order) -> list[Finding]:
         top, left = row * CELL, column * CELL
         bottom, right = min(top + CELL, place.grid.height), min(left + CELL, place.grid.width)
         unsure = None if counts.uncertainty is None else float(counts.uncertainty[row, column])
-        about = _placed(
+        about = placed(
             place, "window", "", bounds=(left, top, right, bottom), inner=((left + right) / 2, (top + bottom) / 2),
             area_px=float(wrong[row, column]),
         )  # fmt: skip
@@ -169,12 +172,12 @@ def choose(
 
 
 def _of_object(place: Place, one: ListedObject) -> Finding:
-    about = _placed(place, one.kind, one.name, bounds=one.bounds, inner=(one.column, one.row), area_px=one.area_px)
+    about = placed(place, one.kind, one.name, bounds=one.bounds, inner=(one.column, one.row), area_px=one.area_px)
     wrong = one.area_px * (1 - one.iou) if one.kind == MATCHED or one.iou else one.area_px
     return Finding(**about, iou=one.iou, certainty=None, wrong_px=wrong)
 
 
-def _placed(
+def placed(
     place: Place,
     kind: str,
     class_name: str,

@@ -15,7 +15,7 @@ import hmac
 import ipaddress
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -37,6 +37,9 @@ READABLE = re.compile(
     rb"|/_nicegui/[A-Za-z0-9_~@+-][A-Za-z0-9._~@+-]*(?:/[A-Za-z0-9_~@+-][A-Za-z0-9._~@+-]*)*"
 )
 SOCKET = b"/_nicegui_ws/socket.io/"
+UPLOAD = b"/upload"
+# What may be said of an upload that isn't taken: the sender's own page shows it.
+UPLOAD_REFUSALS = {400, 409, 413, 415, 503}
 # Vue compiles templates in the browser, which is what `unsafe-eval` is for; scripts must be files of this server or
 # carry the answer's nonce all the same, so text that becomes markup runs nothing.
 POLICY = (
@@ -174,7 +177,7 @@ class Guard:
         await _answer(send, 303, b"", {b"location": where.encode(), b"set-cookie": cookie.encode()})
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
-        dressing = _Dressing(send)
+        dressing = _Dressing(send, passed=UPLOAD_REFUSALS if scope.get("raw_path") == UPLOAD else {503})
         try:
             await self.app(scope, receive, send if scope["type"] == "websocket" else dressing)
         except Exception:
@@ -186,8 +189,8 @@ class Guard:
 class _Dressing:
     """What sends an answer on: with headers, a nonce in its scripts, and one face for all that isn't there."""
 
-    def __init__(self, send: Send) -> None:
-        self.send = send
+    def __init__(self, send: Send, *, passed: Collection[int]) -> None:
+        self.send, self.passed = send, passed
         self.begun = False
         self.start: Message | None = None  # of a page, held back until it is whole
         self.body = b""
@@ -209,7 +212,7 @@ class _Dressing:
         status = message["status"]
         kind = dict(message["headers"]).get(b"content-type", b"")
         self.begun = True
-        if status >= 400 and status != 503:
+        if status >= 400 and status not in self.passed:
             self.replaced = True
             await _answer(self.send, *((500, FAILED) if status >= 500 else (404, NOT_FOUND)))
         elif kind.startswith(b"text/html"):
@@ -256,6 +259,8 @@ def _is_known(scope: Message) -> bool:
         return False
     if path == SOCKET:
         return scope["type"] == "websocket" or scope["method"] in {"GET", "POST"}
+    if path == UPLOAD:
+        return bool(scope["type"] == "http" and scope["method"] == "POST")
     return scope["type"] == "http" and scope["method"] in {"GET", "HEAD"} and READABLE.fullmatch(path) is not None
 
 

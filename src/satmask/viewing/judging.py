@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +14,10 @@ from satmask.errors import SatmaskError, SettingError
 from satmask.scoring.intervals import interval_of_sums
 from satmask.scoring.pixels import MEASURES, Confusion
 from satmask.scoring.thresholds import BINS, ThresholdCounts
+from satmask.viewing.corrections import Label
 from satmask.viewing.counting import Counts, comparison_of, count
 from satmask.viewing.findings import Finding, Order, choose, find_unsure, find_windows, find_wrong
+from satmask.viewing.labelling import Looks, describe_place, label_queue, labelled_windows
 from satmask.viewing.shelf import Place
 
 STEP = 10
@@ -158,6 +160,24 @@ class Judge:
             SettingError: If there is nothing to be judged.
         """
         return find_windows(self.place, self.counts(), by)[:count]
+
+    def to_label(self, labels: Iterable[Label], *, count: int = 50) -> list[Finding]:
+        """List the windows of 256 × 256 pixels in which labels would help most: uncertain ones that look like none yet.
+
+        Args:
+            labels: What there is already, as `Corrections.labels` has it.
+            count: How many at most.
+
+        Raises:
+            SettingError: If the place has no image or no probabilities.
+        """
+        return label_queue(
+            self.place, self.counts(), self._looks, labelled_windows(self.place.grid, labels), count=count
+        )
+
+    @cached_property
+    def _looks(self) -> Looks:
+        return describe_place(self.place)
 
     @cached_property
     def _wrong(self) -> tuple[Finding, ...]:

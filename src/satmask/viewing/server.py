@@ -22,10 +22,12 @@ from satmask.errors import SatmaskError, SettingError
 from satmask.viewing.guard import Access, Guard, is_everywhere, is_loopback
 from satmask.viewing.page.layout import add_page
 from satmask.viewing.page.tile_address import read_style
-from satmask.viewing.tile_server import BusyError, TileServer
+from satmask.viewing.receiving import add_uploads
+from satmask.viewing.tile_server import TileServer
 
 if TYPE_CHECKING:
-    from satmask.viewing.shelf import Shelf
+    from satmask.viewing.page.shared import Shared
+    from satmask.viewing.shown import Shown
 
 HOST = "127.0.0.1"
 PORT = 8090
@@ -39,12 +41,12 @@ ICON = (
 
 
 def serve(
-    shelf: Shelf, *, host: str = HOST, port: int = PORT, browser: bool = True, announce: Callable[[str], None]
+    shared: Shared, *, host: str = HOST, port: int = PORT, browser: bool = True, announce: Callable[[str], None]
 ) -> None:
-    """Serve the viewer until it is interrupted.
+    """Serve the viewer until it is interrupted; what it runs is stopped then.
 
     Args:
-        shelf: What is shown.
+        shared: What is shown, and what may be done.
         host: Address to listen at. Any other than this computer's own wants a token, which is drawn here.
         port: Port to listen at; 0 takes a free one.
         browser: Open the page in the browser of whoever runs this.
@@ -55,7 +57,7 @@ def serve(
     """
     with _listening(host, port) as listener:
         access = Access(host, listener.getsockname()[1], None if is_loopback(host) else secrets.token_urlsafe(24))
-        guarded = Guard(build_app(shelf), access)
+        guarded = Guard(build_app(shared), access)
         announce(address_of(access))
         if browser:
             # Some browsers return only when they are closed.
@@ -70,7 +72,11 @@ def serve(
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=2,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            if shared.runner is not None:
+                shared.runner.close()
 
 
 def address_of(access: Access) -> str:
@@ -85,12 +91,14 @@ def address_of(access: Access) -> str:
     return f"http://{name}:{access.port}/" + (f"?token={access.token}" if access.token else "")
 
 
-def build_app(shelf: Shelf) -> FastAPI:
-    """Build the application: tiles and files of its own, and NiceGUI's page; to be put behind a `Guard`."""
+def build_app(shared: Shared) -> FastAPI:
+    """Build the application: tiles and files of its own, uploads, and NiceGUI's page; to be put behind a `Guard`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    _add_tiles(app, shelf)
+    _add_tiles(app, shared.shown)
     _add_assets(app)
-    add_page(shelf)
+    if shared.uploads is not None:
+        add_uploads(app, shared.uploads, shared.shown)
+    add_page(shared)
     ui.run_with(
         app,
         title="satmask",
@@ -105,31 +113,25 @@ def build_app(shelf: Shelf) -> FastAPI:
     return app
 
 
-def _add_tiles(app: FastAPI, shelf: Shelf) -> None:
+def _add_tiles(app: FastAPI, shown: Shown) -> None:
     server, slots = TileServer(), CapacityLimiter(AT_ONCE)
 
     @app.get("/tiles/{layer}/{z}/{x}/{y}.png")
     async def tile(request: Request, layer: str, z: int, x: int, y: int) -> Response:
         try:
-            place, found = await to_thread.run_sync(shelf.layer, layer)
-            place.view.check((z, x, y))
+            place, found = await to_thread.run_sync(shown.layer, layer)
+            place.view.check((z, x, y))  # lest what isn't there takes a seat
             style = read_style(dict(request.query_params))
             if slots.statistics().tasks_waiting >= WAITING:
-                return _busy()
+                return Response(status_code=503, headers={"Retry-After": "1"})
             async with slots:
                 if await request.is_disconnected():  # panned away meanwhile
                     return Response(status_code=404)
                 png = await to_thread.run_sync(partial(server.tile, place, found, (z, x, y), style))
-        except BusyError:
-            return _busy()
         except SatmaskError:
             return Response(status_code=404)
         # Files may be written anew while the page is open, so the browser asks again; what hasn't changed is kept here.
         return Response(png, media_type="image/png", headers={"Cache-Control": "no-cache"})
-
-
-def _busy() -> Response:
-    return Response(status_code=503, headers={"Retry-After": "1"})
 
 
 def _add_assets(app: FastAPI) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from satmask.assembly import FILE as ASSEMBLY
 from satmask.errors import SatmaskError, SettingError
 from satmask.grid import Grid
 from satmask.labels import Labels
@@ -109,11 +110,13 @@ class Shelf:
         root: The folder, without links.
         places: Its scenes, by name.
         runs: The run folders among it.
+        models: The model files and assemblies among it.
     """
 
     root: Path
     places: tuple[Place, ...]
     runs: tuple[Run, ...] = ()
+    models: tuple[ShelfFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -189,7 +192,8 @@ def open_shelf(
         for scene in found.scenes
         if scene.folder not in reports and (path.is_dir() or scene.stem == _bare(path))
     )
-    return Shelf(folder, places, tuple(runs))
+    models = tuple(file for file in files if file.path.suffix.lower() == ".onnx" or file.path.name == ASSEMBLY)
+    return Shelf(folder, places, tuple(runs), models)
 
 
 def _files_of(name: Path) -> list[ShelfFile]:

@@ -1,4 +1,4 @@
-"""Tiles for many who ask at once: the last ones kept, few drawn at a time, and no endless queue."""
+"""Tiles for many who ask: the last ones kept. How many are drawn at a time is up to who serves them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from satmask.errors import SatmaskError
 from satmask.viewing.layers import Layer
 from satmask.viewing.map_view import Tile
 from satmask.viewing.shelf import Place
 from satmask.viewing.styles import TileStyle
 from satmask.viewing.tiles import PLAIN, render_tile
-
-
-class BusyError(SatmaskError):
-    """More is asked for than can wait."""
 
 
 class TileCache:
@@ -51,33 +46,17 @@ class TileServer:
 
     Args:
         cache_bytes: What pictures that are kept may take.
-        at_once: Tiles that are drawn at a time.
-        waiting: Who may wait for one; more are sent away.
     """
 
-    def __init__(self, *, cache_bytes: int = 64 * 2**20, at_once: int = 2, waiting: int = 64) -> None:
+    def __init__(self, *, cache_bytes: int = 64 * 2**20) -> None:
         self.cache = TileCache(cache_bytes)
-        self._slots = threading.Semaphore(at_once)
-        self._seats = threading.Semaphore(at_once + waiting)
 
     def tile(self, place: Place, layer: Layer, tile: Tile, style: TileStyle = PLAIN) -> bytes:
-        """A map tile, see `satmask.viewing.tiles.render_tile`.
-
-        Raises:
-            BusyError: If too many wait already.
-        """
-        # First, lest what isn't there takes a seat; also where its file was written anew or exchanged.
+        """A map tile, see `satmask.viewing.tiles.render_tile`."""
         place.view.check(tile)
-        key = layer.id, layer.stamp(), tile, style
+        key = layer.id, layer.stamp(), tile, style  # another one where its file was written anew or exchanged
         if (kept := self.cache.get(key)) is not None:
             return kept
-        if not self._seats.acquire(blocking=False):
-            msg = "Tiles must be asked for a few at a time, got more than can wait. Try again."
-            raise BusyError(msg)
-        try:
-            with self._slots:
-                picture = self.cache.get(key) or render_tile(place, layer, tile, style=style)
-        finally:
-            self._seats.release()
+        picture = render_tile(place, layer, tile, style=style)
         self.cache.put(key, picture)
         return picture

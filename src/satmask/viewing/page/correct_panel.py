@@ -12,6 +12,7 @@ from nicegui import run, ui
 from satmask.errors import SatmaskError
 from satmask.viewing.page.parts import icon_button, uncover_map
 from satmask.viewing.page.shapes import Box, box_of, geometry_of, meet, parts_of
+from satmask.viewing.page.window_queue import WindowQueue
 
 if TYPE_CHECKING:
     from satmask.viewing.corrections import Corrections
@@ -62,6 +63,7 @@ class CorrectPanel:
             self._key()
         with ui.element("section").props('aria-label="Chosen label"').classes("satmask-section"):
             self._actions()
+        self.windows = WindowQueue(session, shared, map_)
 
     def _key(self) -> None:
         for status, words in WORDS.items():
@@ -89,8 +91,8 @@ class CorrectPanel:
             _button("Undo", "undo", self.undo)
         with ui.row().classes("satmask-row"):
             ui.label("Next that nobody looked at").classes("satmask-note col")
-            icon_button("chevron_left", "Previous proposal", lambda: self.step(-1))
-            icon_button("chevron_right", "Next proposal", lambda: self.step(1))
+            icon_button("chevron_left", "Previous proposal", lambda: self.step_proposals(-1))
+            icon_button("chevron_right", "Next proposal", lambda: self.step_proposals(1))
 
     async def load(self) -> None:
         """Read the labels the first time, and show them."""
@@ -137,7 +139,7 @@ class CorrectPanel:
         return (north - south) * (east - west)
 
     def hide(self) -> None:
-        """Take everything off the map."""
+        """Take the labels off the map."""
         for shape in [*self._shapes, self._outline]:
             if shape is not None:
                 self.map.remove(shape)
@@ -181,7 +183,19 @@ class CorrectPanel:
         self.chosen = min(over)[1] if over else None
         await self.show()
 
+    def leave(self) -> None:
+        """Take everything off the map."""
+        self.hide()
+        self.windows.clear()
+
     async def step(self, by: int) -> None:
+        """Go to the next label that nobody looked at, or back; to windows where labels would help while these are listed."""
+        if self.windows.is_open:
+            self.windows.step(by)
+        else:
+            await self.step_proposals(by)
+
+    async def step_proposals(self, by: int) -> None:
         """Go to the next label that nobody looked at, or back."""
         if self.corrections is None:
             return

@@ -11,10 +11,8 @@ from nicegui import run, ui
 from satmask.errors import SatmaskError
 from satmask.viewing.judging import overall
 from satmask.viewing.page.curve_panel import CurvePanel
-from satmask.viewing.page.parts import icon_button, uncover_map
-from satmask.viewing.page.thumbnails import thumbnail_of
-from satmask.viewing.page.tile_address import tile_address
-from satmask.viewing.styles import TileStyle
+from satmask.viewing.page.finding_list import FindingList, kind_text
+from satmask.viewing.page.parts import icon_button
 
 if TYPE_CHECKING:
     from satmask.viewing.findings import Finding
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
 EVERY = ""  # no filter
 LISTED = 100
-WORDS = {"matched": "Edges off", "boundary": "Edges far off", "unsure": "Least certain"}
 MEASURES = {"iou": "IoU", "precision": "Precision", "recall": "Recall", "f1": "F1"}
 ORDERS = {"objects": "Objects", "wrong": "Windows, most wrong", "missed": "Windows, most missed",
           "invented": "Windows, most invented", "uncertainty": "Windows, least certain"}  # fmt: skip
@@ -43,9 +40,6 @@ class JudgePanel:
     def __init__(self, session: Session, shared: Shared, map_: SceneMap) -> None:
         self.session, self.shared, self.map = session, shared, map_
         self.judge: Judge = shared.judge(session.place)
-        self.findings: list[Finding] = []
-        self.at = -1
-        self._outline: Any = None
         self._loaded = False
         with ui.element("section").props('aria-label="Scores"').classes("satmask-section"):
             ui.label("Scores").classes("satmask-head")
@@ -54,7 +48,7 @@ class JudgePanel:
             CurvePanel(session, self.judge)
         with ui.element("section").props('aria-label="What to look at"').classes("satmask-section"):
             self._filters()
-            self.list = ui.column().classes("satmask-wide satmask-findings").props('role="list"')
+            self.list = FindingList(session, map_)
 
     def _filters(self) -> None:
         with ui.row().classes("satmask-row"):
@@ -90,7 +84,7 @@ class JudgePanel:
         await self.refresh()
 
     async def _show_scores(self) -> None:
-        judges = list(self.shared.judges.values())
+        judges = self.shared.judges(self.session.shelf.places)
         try:
             found = await run.io_bound(self.judge.scores)
             self.scores.clear()
@@ -105,7 +99,7 @@ class JudgePanel:
 
     async def _show_all(self) -> None:
         try:
-            found = await run.io_bound(overall, list(self.shared.judges.values())) or {}
+            found = await run.io_bound(overall, self.shared.judges(self.session.shelf.places)) or {}
         except SatmaskError as error:
             ui.notify(str(error), type="warning")
             return
@@ -118,18 +112,12 @@ class JudgePanel:
         if not self._loaded:
             return
         try:
-            self.findings = await run.io_bound(self._find) or []
-            message = "" if self.findings else "Nothing here."
+            found = await run.io_bound(self._find) or []
         except SatmaskError as error:
-            self.findings, message = [], str(error)
-        self.at = -1
-        self._offer_kinds()
-        self.list.clear()
-        with self.list:
-            if message:
-                ui.label(message).classes("satmask-note")
-            for number, finding in enumerate(self.findings):
-                self._row(number, finding)
+            self.list.show([], str(error))
+            return
+        self._offer_kinds(found)
+        self.list.show(found)
 
     def _find(self) -> list[Finding]:
         if self.order.value != "objects":
@@ -142,81 +130,19 @@ class JudgePanel:
             count=LISTED,
         )
 
-    def _offer_kinds(self) -> None:
+    def _offer_kinds(self, found: list[Finding]) -> None:
         """Offer the kinds of errors that were met."""
-        known = dict(self.kind.options) | {
-            one.kind: kind_text(one.kind) for one in self.findings if one.kind != "window"
-        }
+        known = dict(self.kind.options) | {one.kind: kind_text(one.kind) for one in found if one.kind != "window"}
         if known != self.kind.options:
             self.kind.set_options(known)
 
-    def _row(self, number: int, finding: Finding) -> None:
-        button = ui.button(on_click=lambda: self.go(number), color=None).props("flat no-caps align=left")
-        with button.classes("satmask-finding").props('role="listitem"').mark(f"finding-{number}"):
-            self._thumbnail(finding)
-            with ui.element("div").classes("satmask-finding-text"):
-                ui.label(f"{number + 1}. {kind_text(finding.kind)}").classes("satmask-head")
-                ui.label(said(finding)).classes("satmask-note")
-
-    def _thumbnail(self, finding: Finding) -> None:
-        """The image, and what is wrong over it where that is known."""
-        found = thumbnail_of(self.session.place.view, finding)
-        zoom, column, row = (str(value) for value in found.tile)
-        with ui.element("div").classes("satmask-thumbnail"):
-            for layer in (self.session.first("image"), self.session.first("error")):
-                if layer is not None:
-                    address = tile_address(
-                        layer.id, self.session.style(layer) if layer.kind == "image" else TileStyle()
-                    )
-                    address = address.replace("{z}", zoom).replace("{x}", column).replace("{y}", row)
-                    ui.element("img").props(f'loading="lazy" alt="" src="{address}"').style(found.style)
-
     def step(self, by: int) -> None:
         """Go to the next of the list, or back."""
-        if self.findings:
-            self.go((self.at + by) % len(self.findings) if self.at >= 0 else 0)
-
-    def go(self, number: int) -> None:
-        """Show a finding on the map."""
-        self.at = number
-        finding = self.findings[number]
-        self.clear()
-        (south, west), (north, east) = finding.box
-        self._outline = self.map.outline([[[(west, south), (east, south), (east, north), (west, north)]]])
-        uncover_map()
-        self.map.fit(finding.box, closest=self.session.place.view.native_zoom + 1)
-        ui.notify(
-            f"{number + 1} of {len(self.findings)}: {kind_text(finding.kind)}, {said(finding)}",
-            position="top",
-            timeout=1500,
-        )
+        self.list.step(by)
 
     def clear(self) -> None:
         """Take the outline off the map."""
-        if self._outline is not None:
-            self.map.remove(self._outline)
-            self._outline = None
-
-
-def kind_text(kind: str) -> str:
-    """Say what is wrong.
-
-    Examples:
-        >>> kind_text("missed"), kind_text("matched")
-        ('Missed', 'Edges off')
-    """
-    return WORDS.get(kind, kind.capitalize())
-
-
-def said(finding: Finding) -> str:
-    """Say a finding in a few words."""
-    area = f"{finding.area_px:,.0f} px" if finding.area_m2 is None else f"{finding.area_m2:,.0f} m²"
-    parts = [finding.class_name, f"{area} wrong" if finding.kind == "window" else area]
-    if finding.iou is not None and finding.iou > 0:
-        parts.append(f"IoU {finding.iou:.2f}")
-    if finding.certainty is not None:
-        parts.append(f"{finding.certainty:.0%} certain")
-    return " · ".join(part for part in parts if part)
+        self.list.clear()
 
 
 def _table(classes: Sequence[Mapping[str, Any]], caption: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nicegui import background_tasks, helpers, ui
+from nicegui import helpers, ui
 
 from satmask.viewing.page.session import OPACITIES
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from satmask.viewing.shelf import Layer
 
 STEP = 0.05
+ON_BUTTONS = ("Enter", " ")
 
 Actions = dict[str, tuple[str, Callable[[], Any]]]
 """What keys do, in words and in deed."""
@@ -52,7 +53,7 @@ def add_keys(actions: Actions) -> ui.dialog:
                     ui.label(words)
         ui.button("Close", on_click=dialog.close).props("flat")
 
-    def press(event: KeyEventArguments) -> None:
+    async def press(event: KeyEventArguments) -> None:
         modifiers = event.modifiers
         if not event.action.keydown or modifiers.ctrl or modifiers.alt or modifiers.meta:
             return
@@ -62,9 +63,15 @@ def add_keys(actions: Actions) -> ui.dialog:
         elif name in actions:
             result = actions[name][1]()
             if helpers.should_await(result):
-                background_tasks.create(result)
+                await result
 
-    ui.keyboard(press)
+    async def press_on_button(event: KeyEventArguments) -> None:
+        if event.key.name not in ON_BUTTONS:
+            await press(event)
+
+    # A button that was pressed keeps the focus: keys go on working but for those that press it.
+    ui.keyboard(press_on_button, ignore=["input", "select", "textarea"])
+    ui.keyboard(lambda event: press(event) if event.key.name in ON_BUTTONS else None)
     return dialog
 
 

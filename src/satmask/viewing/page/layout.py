@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from satmask.viewing.page.keys import Actions, add_keys, layer_actions
 from satmask.viewing.page.layer_panel import layer_panel, problem_notes
 from satmask.viewing.page.parts import icon_button
 from satmask.viewing.page.place_panel import place_panel, step
+from satmask.viewing.page.run_panel import RunPanel
 from satmask.viewing.page.scene_map import SceneMap
 from satmask.viewing.page.session import Session
 from satmask.viewing.page.shared import Shared
@@ -33,18 +35,18 @@ if TYPE_CHECKING:
 
     from satmask.viewing.shelf import Shelf
 
-PANELS = ("Layers", "Judge", "Correct")
+LAYERS, JUDGE, CORRECT, RUN = "Layers", "Judge", "Correct", "Run"
 LINKED = 100
 WIDE_PX = 700  # from which the panels stand beside the map
 
 
-def add_page(shelf: Shelf) -> None:
-    """Serve the page of what lies on a shelf at `/`."""
-    shared = Shared(shelf)
+def add_page(shared: Shared) -> None:
+    """Serve the page of what is shown at `/`."""
 
-    @ui.page("/", title=f"{shelf.name} · satmask")
+    @ui.page("/", title=f"{shared.shown.shelf.name} · satmask")
     def page(request: Request) -> None:
-        view = View.read(request.query_params)
+        shelf, view = shared.shown.shelf, View.read(request.query_params)
+        view = replace(view, place=shared.shown.now(view.place))
         ui.add_head_html('<link rel="stylesheet" href="/assets/page.css">')
         ui.colors(primary="#0072B2")
         try:
@@ -68,7 +70,10 @@ class Page:
     """One tab: its parts, and how they hear of each other."""
 
     def __init__(self, session: Session, shared: Shared) -> None:
-        self.session = session
+        self.session, self.shared = session, shared
+        self.judging: JudgePanel | None = None
+        self.correcting: CorrectPanel | None = None
+        self.running: RunPanel | None = None
         self.dark = ui.dark_mode(value=None)
         self.screen = ui.fullscreen()
         self.side = ui.left_drawer(value=None, bordered=True).props(f"width=320 breakpoint={WIDE_PX}")
@@ -83,11 +88,12 @@ class Page:
             self.map = self._map()
             self.swipe = Swipe(session, self.map)
         with self.side:
-            self._panels(shared)
+            self._panels()
         ui.skip_link("To the map", target=main)
         self._footer()
         self.keys = add_keys(self._actions())
         session.listen(self.sync)
+        self.map.leaflet.on("init", lambda: self._open(self.tabs.value))
 
     def _map(self) -> SceneMap:
         return SceneMap(
@@ -97,7 +103,7 @@ class Page:
             on_move=self._moved,
             on_point=self._pointed,
             on_ready=self.sync,
-            on_draw=self._drawn if self.session.place.legend else None,
+            on_draw=self._drawn if CORRECT in self._names else None,
         )
 
     def _header(self) -> None:
@@ -110,45 +116,74 @@ class Page:
             icon_button("keyboard", "Keys", self._show_keys)
             icon_button("fullscreen", "Full screen", self.screen.toggle)
 
-    def _panels(self, shared: Shared) -> None:
-        """Tabs of what can be seen, judged and corrected; the last two where there are classes."""
+    @property
+    def _names(self) -> list[str]:
+        """The panels that there are: to judge and correct there must be classes, to write somebody must allow it."""
+        judged, shared = self.session.place.legend is not None, self.shared
+        there = {
+            LAYERS: True,
+            JUDGE: judged,
+            CORRECT: judged and not shared.read_only,
+            RUN: shared.runner is not None or shared.uploads is not None,
+        }
+        return [name for name, is_there in there.items() if is_there]
+
+    def _panels(self) -> None:
+        """Tabs of what can be seen, judged, corrected and run."""
         place_panel(self.session)
+        names, wanted = self._names, (self.session.view.panel or "").capitalize()
         with ui.tabs().props("dense no-caps align=justify").classes("satmask-tabs") as self.tabs:
-            for name in PANELS if self.session.place.legend else PANELS[:1]:
+            for name in names:
                 ui.tab(name)
+        first = wanted if wanted in names else LAYERS
         with (
-            ui.tab_panels(self.tabs, value=PANELS[0], on_change=self._turned)
-            .props("keep-alive")
-            .classes("satmask-panels")
+            ui.tab_panels(self.tabs, value=first, on_change=self._turned).props("keep-alive").classes("satmask-panels")
         ):
-            with ui.tab_panel(PANELS[0]):
+            with ui.tab_panel(LAYERS):
                 layer_panel(self.session)
-                threshold_panel(self.session, shared.judge(self.session.place))
+                threshold_panel(self.session, self.shared.judge(self.session.place))
                 swipe_choice(self.session)
                 problem_notes(self.session)
-            if self.session.place.legend:
-                with ui.tab_panel(PANELS[1]):
-                    self.judging = JudgePanel(self.session, shared, self.map)
-                with ui.tab_panel(PANELS[2]):
-                    self.correcting = CorrectPanel(self.session, shared, self.map)
+            if JUDGE in names:
+                with ui.tab_panel(JUDGE):
+                    self.judging = JudgePanel(self.session, self.shared, self.map)
+            if CORRECT in names:
+                with ui.tab_panel(CORRECT):
+                    self.correcting = CorrectPanel(self.session, self.shared, self.map)
+            if RUN in names:
+                with ui.tab_panel(RUN):
+                    self.running = RunPanel(self.session, self.shared, is_open=lambda: self.tabs.value == RUN)
 
     async def _turned(self, event: ValueChangeEventArguments[Any]) -> None:
         """Load what a panel needs when it is opened, and clear the map of the last one's shapes."""
-        self.judging.clear()
-        self.correcting.hide()
-        if event.value == PANELS[1]:
+        self.session.view = replace(self.session.view, panel=None if event.value == LAYERS else event.value.lower())
+        self._keep_address()
+        await self._open(event.value)
+
+    async def _open(self, name: str) -> None:
+        if self.judging is not None:
+            self.judging.clear()
+        if self.correcting is not None:
+            self.correcting.leave()
+        if name == JUDGE and self.judging is not None:
             await self.judging.load()
-        elif event.value == PANELS[2]:
+        elif name == CORRECT and self.correcting is not None:
             await self.correcting.load()
 
     async def _clicked(self, lng: float, lat: float) -> None:
-        if self.tabs.value == PANELS[2]:
-            await self.correcting.choose(lng, lat)
+        if self._corrected is not None:
+            await self._corrected.choose(lng, lat)
         else:
             await self.tell(lng, lat)
 
+    @property
+    def _corrected(self) -> CorrectPanel | None:
+        """The panel for correcting while it is open."""
+        return self.correcting if self.tabs.value == CORRECT else None
+
     async def _drawn(self, corners: list[tuple[float, float]]) -> None:
-        await self.correcting.drawn(corners)
+        if self.correcting is not None:
+            await self.correcting.drawn(corners)
 
     def _facts_head(self) -> None:
         with ui.element("div").classes("satmask-section"), ui.row().classes("satmask-row"):
@@ -180,8 +215,8 @@ class Page:
         self.session.view = self.session.view.moved((lat, lng, zoom))
         self._keep_address()
         self._pointed(lng, lat)
-        if self.tabs.value == PANELS[2]:
-            await self.correcting.moved()
+        if self._corrected is not None:
+            await self._corrected.moved()
 
     def _pointed(self, lng: float, lat: float) -> None:
         self.coordinates.text = said_coordinates(self.session.place, lng, lat)
@@ -219,11 +254,13 @@ class Page:
             "d": ("Light or dark", self._turn_light),
             "m": ("Panels on or off", self.side.toggle),
         }
-        if self.session.place.legend:
+        if self.judging is not None:
             actions |= {
                 "n": ("Next to look at", lambda: self._step(1)),
                 "p": ("Previous to look at", lambda: self._step(-1)),
-            } | self._corrections()
+            }
+        if self.correcting is not None:
+            actions |= self._corrections(self.correcting)
         if len(self.session.shelf.places) > 1:
             actions |= {
                 "PageDown": ("Next place", lambda: step(self.session, 1)),
@@ -231,9 +268,8 @@ class Page:
             }
         return actions
 
-    def _corrections(self) -> Actions:
+    def _corrections(self, panel: CorrectPanel) -> Actions:
         """Keys for correcting, which do nothing while another panel is open."""
-        panel = self.correcting
         deeds: Actions = {
             "a": ("Accept the label", panel.accept),
             "Delete": ("Delete the label", panel.delete),
@@ -248,9 +284,8 @@ class Page:
         return {key: (words, partial(self._if_correcting, deed)) for key, (words, deed) in deeds.items()}
 
     def _if_correcting(self, deed: Callable[[], Any]) -> Any:
-        return deed() if self.tabs.value == PANELS[2] else None
+        return deed() if self._corrected is not None else None
 
     def _step(self, by: int) -> Any:
-        if self.tabs.value == PANELS[2]:
-            return self.correcting.step(by)
-        return self.judging.step(by)
+        panel = self._corrected or self.judging
+        return None if panel is None else panel.step(by)

@@ -32,8 +32,8 @@ def step(session: Session, by: int) -> None:
     go_to(session, ids[(ids.index(session.place.id) + by) % len(ids)])
 
 
-def go_to(session: Session, id_: str | None) -> None:
-    """Open another place with the same colours and threshold."""
-    if id_ and id_ != session.place.id:
+def go_to(session: Session, id_: str | None, *, anew: bool = False) -> None:
+    """Open another place with the same colours and threshold; the same one only if its files are others now."""
+    if id_ and (anew or id_ != session.place.id):
         view = replace(session.view, place=id_, at=None, layers=None, swipe=None)
         ui.navigate.to(f"/?{view.query}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from satmask.viewing.shelf import MapView
 
 DRAWN = {"color": "#D55E00", "weight": 3, "fillOpacity": 0.15}
+HAIR = 1e-9  # of a scene
 FOUND = {"color": "#F0E442", "weight": 3, "fill": False, "dashArray": "6 4", "interactive": False}
 
 
@@ -126,10 +127,12 @@ class SceneMap:
 
     def _add(self, address: str, opacity: float, order: int) -> LeafletLayer:
         (south, west), (north, east) = self.view.bounds
+        # A hair less: the last bit would ask for more tiles around a scene that ends where tiles do.
+        hair = (HAIR * (north - south), HAIR * (east - west))
         layer: LeafletLayer = self.leaflet.tile_layer(
             url_template=address,
             options={
-                "bounds": [[south, west], [north, east]],
+                "bounds": [[south + hair[0], west + hair[1]], [north - hair[0], east - hair[1]]],
                 "minZoom": self._farthest,
                 "minNativeZoom": self.view.min_zoom,
                 "maxZoom": self.view.max_zoom,

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 MOST_LAYERS = 32
 MOST_CLASSES = 256
+PANELS = ("judge", "correct", "run")
 ID = re.compile(r"[a-z0-9]{1,64}")
 
 
@@ -29,6 +30,7 @@ class View:
         threshold: Probability from which a pixel has the class, 0 to 1; None shows the probability itself.
         bands: Bands shown as red, green and blue, counted from 1.
         percent: Percentiles of each band that become black and white.
+        panel: The panel that is open: "judge", "correct" or "run"; None is that of layers.
 
     Examples:
         >>> view = View(place="a1", layers=(("b2", 80),), threshold=0.4)
@@ -47,6 +49,7 @@ class View:
     threshold: float | None = None
     bands: tuple[int, int, int] | None = None
     percent: tuple[float, float] | None = None
+    panel: str | None = None
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> View:
@@ -67,6 +70,7 @@ class View:
             threshold=threshold[0] if threshold else None,
             bands=(int(bands[0]), int(bands[1]), int(bands[2])) if bands else None,
             percent=(low, high) if low < high else None,
+            panel=query.get("panel") if query.get("panel") in PANELS else None,
         )
 
     @property
@@ -82,6 +86,7 @@ class View:
             "threshold": None if self.threshold is None else f"{self.threshold:g}",
             "bands": self.bands and _joined(self.bands),
             "percent": self.percent and _joined(self.percent),
+            "panel": self.panel,
         }
         return urlencode({name: value for name, value in parts.items() if value is not None}, safe=",")
 
