@@ -171,11 +171,21 @@ class RasterWriter:
         except RasterioError as error:
             raise self._failure(error) from error
 
+    def flush(self) -> None:
+        """Write what waits in memory, so that `finish` needn't."""
+        try:
+            with self._lock:
+                self._file.close()
+                self._file = rasterio.open(self.draft, "r+")
+        except RasterioError as error:
+            raise self._failure(error) from error
+
     def finish(self) -> Path:
         """Compress, add overviews, and give the file its name."""
-        # Beyond level 1, probabilities get at most 3 % smaller, for up to twice the time.
+        # Beyond level 1, probabilities get at most 3 % smaller, for up to twice the time. Classes get smaller as they are
+        # than as differences, and beyond level 4 at most 12 %, for three times the time.
         real = self.kind.dtype.kind == "f"
-        packing = {"PREDICTOR": "FLOATING_POINT", "LEVEL": 1} if real else {"PREDICTOR": "STANDARD"}
+        packing = {"PREDICTOR": "FLOATING_POINT", "LEVEL": 1} if real else {"PREDICTOR": "NO", "LEVEL": 4}
         try:
             self._settle()
             self._add_overviews()
