@@ -100,7 +100,7 @@ class Checksums:
             return False
         if directory.predictor == 2:
             pixels = _differences(pixels)
-        return zlib.adler32(np.ascontiguousarray(pixels)) == int.from_bytes(stored, "big")
+        return zlib.adler32(np.ascontiguousarray(pixels).data) == int.from_bytes(stored, "big")
 
     def _read(self, place: int, count: int) -> bytes:
         with self._lock:
