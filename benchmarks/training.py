@@ -1,12 +1,15 @@
 """Training straight from files, against one batch that lies in memory; and against the same U-Net in PyTorch.
 
 Example: `python benchmarks/training.py --data DIR --rounds 5 --steps 6`
+
+What TensorFlow's kernels from oneDNN bring is seen by a second run, with `TF_ENABLE_ONEDNN_OPTS=0` before the command.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +106,7 @@ def main() -> None:
     """Measure and print."""
     options = parse()
     begin(f"Training: U-Net {options.filters}, {options.window}² pixels, batches of {options.batch}")
+    print(f"TF_ENABLE_ONEDNN_OPTS={os.environ.get('TF_ENABLE_ONEDNN_OPTS', '')}")
     with tempfile.TemporaryDirectory(prefix="satmask-benchmark-") as name:
         job = make_job(options, Path(name))
         batch = job.batches(0)[0]

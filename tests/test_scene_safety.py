@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+from satmask import checksums
 from satmask.errors import SceneError
 from satmask.permissions import VARIABLE, allow, allowed
 from satmask.scene import Scene
@@ -122,7 +123,9 @@ def test_overviews_and_masks_must_be_whole_too(tmp_path):
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("options", [{}, {"predictor": 2}, {"interleave": "band"}], ids=str)
-def test_no_flipped_bit_of_a_deflate_block_is_missed(tmp_path, seed, options):
+@pytest.mark.parametrize("worth_bytes", [1, 1 << 16])
+def test_no_flipped_bit_of_a_deflate_block_is_missed(tmp_path, monkeypatch, seed, options, worth_bytes):
+    monkeypatch.setattr(checksums, "WORTH_BYTES", worth_bytes)
     path = write(tmp_path / "a.tif", compress="deflate", **LAYOUTS["tiles"] | options)
     with Scene(path) as scene:
         want = read(scene)
@@ -138,14 +141,29 @@ def test_no_flipped_bit_of_a_deflate_block_is_missed(tmp_path, seed, options):
             assert (found == want).all()
 
 
+@pytest.mark.parametrize("worth_bytes", [1, 1 << 16])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_whole_deflate_files_pass_their_checksums(tmp_path, layout):
+def test_whole_deflate_files_pass_their_checksums(tmp_path, monkeypatch, layout, worth_bytes):
+    monkeypatch.setattr(checksums, "WORTH_BYTES", worth_bytes)
     path = write(tmp_path / "a.tif", compress="deflate", **LAYOUTS[layout])
     with Scene(path) as plain, Scene(path, verify=True, bands=[3, 1]) as scene:
         assert (
             scene.read(Window(100, 60, 90, 200)).values == plain.read(Window(100, 60, 90, 200)).values[..., [2, 0]]
         ).all()
         assert (read(scene) == read(plain)[..., [2, 0]]).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32"])
+@pytest.mark.parametrize("options", [{}, {"predictor": 2}, {"interleave": "band"}], ids=str)
+def test_only_tiles_at_the_edge_are_decoded_a_second_time(tmp_path, monkeypatch, dtype, options):
+    monkeypatch.setattr(checksums, "WORTH_BYTES", 1)
+    looked = []
+    monkeypatch.setattr(checksums.Checksums, "_look_at", lambda _, index: looked.append(index))
+    values = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (128, 150, 3)).astype(dtype)
+    layout = {"tiled": True, "blockxsize": 64, "blockysize": 64, "interleave": "pixel"} | options
+    with Scene(write(tmp_path / "a.tif", values, compress="deflate", **layout), verify=True) as scene:
+        scene.read(Window(10, 10, 100, 139))
+    assert looked == ([2, 5, 8, 11, 14, 17] if options.get("interleave") == "band" else [2, 5])
 
 
 def test_directories_by_hand_are_errors_and_never_crash(tmp_path):

@@ -14,9 +14,9 @@ SOURCE = Path(satmask.__file__).parent
 # Each line may import what stands above it, also inside functions; modules of a line don't import one another, except
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
-errors progress processes shipping vector_io
+errors progress processes shipping vector_io areas
 fetching+catalogue fingerprints morphology paths folders addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures stretching report timing
-pictures refinements merges shapes
+pictures refinements merges shapes overviews
 alignment bands decisions scaling uncertainty novelty symmetry vectorise separation simplification squaring
 cleaning regularisation strips model_info
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps

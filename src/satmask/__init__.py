@@ -7,6 +7,9 @@ TensorFlow, nor anything else that takes time.
 from __future__ import annotations
 
 import importlib
+import os
+import platform
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,6 +86,12 @@ _PUBLIC = {
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 _EXTRA_TRAIN = ("keras", "tensorflow", "tensorboard", "tf2onnx")
+
+# TensorFlow has faster kernels for x86, from oneDNN, and leaves them off where a processor lacks newer instructions, as AMD's
+# before 2022 do: training is 1.3 to 2 times as fast with them. It reads this once, when it is loaded; whatever of satmask
+# loads it, this comes before.
+if platform.machine() in {"x86_64", "AMD64"} and "tensorflow" not in sys.modules:
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  # names of _HOMES are strings; ruff can't see it
 

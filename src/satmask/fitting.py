@@ -202,10 +202,10 @@ def _check_bands(info: ModelInfo, scene: Imagery) -> None:
 
 def _check_values(info: ModelInfo, scene: Imagery) -> None:
     """Refuse a scene whose values can't be understood."""
-    model, values = np.dtype(info.dtype), scene.sample()
+    model = np.dtype(info.dtype)
     largest = max((high for _, high in info.value_range), default=0.0)
-    seen = float(np.percentile(values, 99)) if values.size else 0.0
-    if model.itemsize == 1 and scene.dtype.itemsize > 1 and seen > largest:
+    # Pixels are looked at only where that can matter: no window is run before they have been decoded.
+    if model.itemsize == 1 and scene.dtype.itemsize > 1 and (seen := _brightest(scene)) > largest:
         msg = (
             f"Scene must hold 8-bit values as in training (0 to {largest:g}), got {scene.dtype} with a 99th percentile of "
             f"{seen:g} in {scene.name}. Map it to 8 bits with --stretch 2,98, or use a model trained on such data."
@@ -217,6 +217,12 @@ def _check_values(info: ModelInfo, scene: Imagery) -> None:
             f"Use the original data, or a model trained on 8-bit images."
         )
         raise ModelError(msg)
+
+
+def _brightest(scene: Imagery) -> float:
+    """99th percentile of a scene's values, as far as its sample shows; 0 where it holds none."""
+    values = scene.sample()
+    return float(np.percentile(values, 99)) if values.size else 0.0
 
 
 def doubts(info: ModelInfo, scene: Imagery) -> list[str]:

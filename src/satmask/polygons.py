@@ -17,6 +17,7 @@ import shapely
 from pyproj import CRS, Transformer
 
 import satmask.vector_io  # noqa: F401  # geopandas then finds pyogrio loaded as it must be
+from satmask.areas import ring_areas
 from satmask.errors import DataError, InstallError, SettingError
 from satmask.grid import Grid
 from satmask.legend import Legend
@@ -196,7 +197,7 @@ def place(polygons: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def true_areas(polygons: np.ndarray, crs: CRS | None) -> np.ndarray:
-    """Measure polygons on the ellipsoid, whatever their projection does to areas.
+    """Measure polygons on the ellipsoid, whatever their projection does to areas; see `satmask.areas`.
 
     Args:
         polygons: shapely polygons or multipolygons.
@@ -209,9 +210,6 @@ def true_areas(polygons: np.ndarray, crs: CRS | None) -> np.ndarray:
         >>> kilometre = shapely.box(0, 0, 1000, 1000)
         >>> float(true_areas(np.array([kilometre]), CRS("EPSG:3035"))[0].round(-4))
         1000000.0
-
-    References:
-        Karney, "Algorithms for geodesics", 2013, https://doi.org/10.1007/s00190-012-0578-z
     """
     geod = crs.get_geod() if crs is not None else None
     if geod is None or crs is None or crs.geodetic_crs is None or not len(polygons):
@@ -221,10 +219,7 @@ def true_areas(polygons: np.ndarray, crs: CRS | None) -> np.ndarray:
     to_degrees = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
     longitudes, latitudes = to_degrees.transform(points[:, 0], points[:, 1])
     ends = np.cumsum(np.bincount(numbers, minlength=len(rings)))
-    areas = [
-        abs(geod.polygon_area_perimeter(longitudes[begin:end], latitudes[begin:end])[0])
-        for begin, end in zip([0, *ends[:-1]], ends, strict=True)
-    ]
+    areas = ring_areas(longitudes, latitudes, ends, geod)
     areas_m2 = np.bincount(owners, np.where(inner, -1.0, 1.0) * areas, minlength=len(polygons))
     return np.where(np.isfinite(areas_m2), areas_m2, np.nan)
 

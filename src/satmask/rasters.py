@@ -16,6 +16,7 @@ from rasterio.errors import RasterioError
 from satmask.addresses import Remote
 from satmask.errors import SceneError
 from satmask.legend import Legend
+from satmask.overviews import add_class_overviews
 from satmask.scene import Imagery, Scene
 from satmask.windows import Window
 
@@ -103,6 +104,7 @@ class RasterWriter:
         self._verify, self._sum, self._shape = verify, 0, scene.shape
         self.draft = path.with_name(f".{path.name}.draft.tif")
         self._whole = path.with_name(f".{path.name}.part.tif")
+        self._overviews = self.draft.with_name(f"{self.draft.name}.ovr")
         grid = scene.grid
         placed = grid.crs is not None or not grid.transform.is_identity
         try:
@@ -146,7 +148,7 @@ class RasterWriter:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        for left in (self.draft, self._whole):
+        for left in (self.draft, self._whole, self._overviews):
             left.unlink(missing_ok=True)
 
     def write(self, values: np.ndarray, window: Window) -> None:
@@ -169,11 +171,21 @@ class RasterWriter:
         except RasterioError as error:
             raise self._failure(error) from error
 
+    def flush(self) -> None:
+        """Write what waits in memory, so that `finish` needn't."""
+        try:
+            with self._lock:
+                self._file.close()
+                self._file = rasterio.open(self.draft, "r+")
+        except RasterioError as error:
+            raise self._failure(error) from error
+
     def finish(self) -> Path:
         """Compress, add overviews, and give the file its name."""
-        # Beyond level 1, probabilities get at most 3 % smaller, for up to twice the time.
+        # Beyond level 1, probabilities get at most 3 % smaller, for up to twice the time. Classes get smaller as they are
+        # than as differences, and beyond level 4 at most 12 %, for three times the time.
         real = self.kind.dtype.kind == "f"
-        packing = {"PREDICTOR": "FLOATING_POINT", "LEVEL": 1} if real else {"PREDICTOR": "STANDARD"}
+        packing = {"PREDICTOR": "FLOATING_POINT", "LEVEL": 1} if real else {"PREDICTOR": "NO", "LEVEL": 4}
         try:
             self._settle()
             self._add_overviews()
@@ -205,7 +217,9 @@ class RasterWriter:
     def _add_overviews(self) -> None:
         """Add to the draft the overviews that GDAL would make; it would compress them twice, which takes twice the time."""
         factors = [1 << level for level in range(1, 32) if max(self._shape) >> (level - 1) > BLOCK]
-        if factors:
+        if factors and self.kind.resampling == "mode":
+            add_class_overviews(self.draft, factors)
+        elif factors:
             with rasterio.open(self.draft, "r+") as file:
                 file.build_overviews(factors, Resampling[self.kind.resampling])
 

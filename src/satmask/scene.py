@@ -195,13 +195,20 @@ class Scene:
             SceneError: If the file's pixels can't be decoded.
         """
         inside = window.clip(*self.shape)
+        if inside == window and window.height and window.width:
+            return self._checked(window)
         values = np.zeros((window.height, window.width, len(self.indexes)), self.dtype)
         valid = np.zeros((window.height, window.width), bool)
         if inside.height and inside.width:
-            here = inside.seen_from(window).slices
-            if self._checksums:
-                self._checksums.check(inside, self.indexes)
-            values[here], valid[here] = self._decode(inside)
+            here, pixels = inside.seen_from(window).slices, self._checked(inside)
+            values[here], valid[here] = pixels.values, pixels.valid
+        return Pixels(values, valid)
+
+    def _checked(self, window: Window) -> Pixels:
+        """Read a window inside the scene, once its checksums fit."""
+        if self._checksums:
+            self._checksums.check(window, self.indexes, self._bands_of)
+        values, valid = self._decode(window)
         values[~valid] = 0
         return Pixels(values, valid)
 
@@ -214,9 +221,20 @@ class Scene:
         return self._stack(window, (window.height, window.width))
 
     def _stack(self, window: Window, shape: tuple[int, int], resampling: Resampling = Resampling.nearest) -> np.ndarray:
-        options = {"out_shape": (len(self.indexes), *shape), "resampling": resampling}
-        values = self._access(window, lambda place: self._file.read(self.indexes, window=place, **options))
-        return np.moveaxis(np.asarray(values), 0, -1)
+        return self._bands_of(window, self.indexes, shape, resampling)
+
+    def _bands_of(
+        self,
+        window: Window,
+        bands: Sequence[int],
+        shape: tuple[int, int] | None = None,
+        resampling: Resampling = Resampling.nearest,
+    ) -> np.ndarray:
+        """Read bands by number, `(height, width, bands)`, where GDAL puts them: to turn axes later takes longer."""
+        values = np.empty((*(shape or (window.height, window.width)), len(bands)), self.dtype)
+        options = {"out": np.moveaxis(values, -1, 0), "resampling": resampling}
+        self._access(window, lambda place: self._file.read(list(bands), window=place, **options))
+        return values
 
     @property
     def palette(self) -> np.ndarray | None:

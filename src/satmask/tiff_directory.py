@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 256, 257, 258, 259
 _STRIP_OFFSETS, _SAMPLES, _STRIP_ROWS, _STRIP_COUNTS, _PLANAR = 273, 277, 278, 279, 284
-_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
+_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 317, 322, 323, 324, 325
 _WANTED = {
     *(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIP_OFFSETS, _SAMPLES, _STRIP_ROWS, _STRIP_COUNTS, _PLANAR),
-    *(_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS),
+    *(_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS),
 }
 UNCOMPRESSED = 1
 MOST_DIRECTORIES = 64
@@ -47,6 +47,7 @@ class Directory:
         block: `(height, width)` of its blocks, tiles or strips.
         planar: Whether each band has blocks of its own.
         compression: TIFF's number of it; 1 for none.
+        predictor: TIFF's number of what is compressed: 1 for values, 2 for their differences along a row.
         offsets: Where each block begins, int64; 0 for one that isn't there.
         counts: Bytes of each block, int64.
     """
@@ -58,6 +59,7 @@ class Directory:
     block: tuple[int, int]
     planar: bool
     compression: int
+    predictor: int
     offsets: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
 
@@ -237,6 +239,7 @@ class _Walk:
             block,
             one(_PLANAR, 1) == 2,
             one(_COMPRESSION, 1),
+            one(_PREDICTOR, 1),
             offsets,
             counts,
         )

@@ -77,7 +77,7 @@ class Claim:
                 file = path.open("a+", encoding="utf-8")
             except FileNotFoundError:
                 continue  # another run has just finished and taken the folder away
-            if not _lock(file):
+            if not take_lock(file):
                 holder = path.read_text(encoding="utf-8").strip() or "unknown"
                 file.close()
                 msg = (
@@ -96,8 +96,8 @@ class Claim:
         return file
 
 
-def _lock(file: IO[str]) -> bool:
-    """Take the operating system's lock of a file, at once or not at all."""
+def take_lock(file: IO[str]) -> bool:
+    """Take the operating system's lock of a file, at once or not at all; it is given back when the file is closed."""
     try:
         if os.name == "nt":
             import msvcrt

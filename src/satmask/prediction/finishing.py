@@ -125,6 +125,7 @@ class Drafts:
             path = folder / f"{stem}.gpkg"
             self._outlines = self._open.enter_context(Outlines(path, scene, decision, drafts)) if polygons else None
             undo.pop_all()
+        self._written = [self._said, self._classes, *(file for _, file in self._extra)]
         kept = [("probabilities", self._said)] if probabilities else []
         self._kept = {"classes": self._classes, **dict(kept), **{layer.name: file for layer, file in self._extra}}
 
@@ -151,11 +152,18 @@ class Drafts:
         self._said.write(piece.probabilities, core)
         for layer, file in self._extra:
             file.write(layer.values(piece.probabilities), core)
-        if self._whole:
-            return
-        self._decide(piece.probabilities, core)
-        if self._outlines and core.column + core.width == self._scene.shape[1]:
-            self._outlines.tell(core.row + core.height)
+        if not self._whole:
+            self._decide(piece.probabilities, core)
+        if core.column + core.width == self._scene.shape[1]:
+            self._end_row(core.row + core.height)
+
+    def _end_row(self, rows: int) -> None:
+        """Go on with what needs whole rows, while the network is at the next."""
+        if self._outlines and not self._whole:
+            self._outlines.tell(rows)
+        if rows < self._scene.shape[0]:
+            for file in self._written:
+                file.flush()
 
     def _decide(self, probabilities: np.ndarray, core: Window) -> None:
         """Classes of a part that follow from its pixels alone."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
-import tempfile
 import threading
 import time
 import uuid
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from satmask.errors import SceneError
 from satmask.prediction.claim import ClaimedError
+from satmask.prediction.scratch import Scratch
 
 if TYPE_CHECKING:
     from satmask.buckets import Bucket
@@ -63,7 +62,8 @@ class RemoteClaim:
             raise SceneError(msg) from error
         self._written = time.monotonic()
         self._lost = False
-        self.drafts = Path(tempfile.mkdtemp(prefix="satmask-"))
+        self._scratch = Scratch()
+        self.drafts = self._scratch.path / "drafts"
         self._thread = threading.Thread(target=self._live, name="satmask-claim", daemon=True)
         self._thread.start()
 
@@ -72,7 +72,7 @@ class RemoteClaim:
 
     def __exit__(self, *_: object) -> None:
         self._end()
-        shutil.rmtree(self.drafts, ignore_errors=True)
+        self._scratch.close()
         if not self._lost:
             with suppress(OSError):
                 self._lock.delete()

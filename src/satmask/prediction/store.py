@@ -59,13 +59,19 @@ class WindowStore:
         known = bool(piece.valid.any())
         try:
             if known:
-                chunk = np.full((1, 1, *self.tiling.largest_core, self.classes), np.nan, np.float32)
-                height, width = piece.probabilities.shape[:2]
-                chunk[0, 0, :height, :width] = piece.probabilities
-                self._said[row : row + 1, column : column + 1] = chunk
+                self._said[row : row + 1, column : column + 1] = self._padded(piece.probabilities)[None, None]
             self._marks[row, column] = DONE if known else EMPTY
         except OSError as error:
             raise unwritable(self.folder, error) from error
+
+    def _padded(self, probabilities: np.ndarray) -> np.ndarray:
+        """What fills a chunk: windows at the scene's edge may keep less."""
+        full = (*self.tiling.largest_core, self.classes)
+        if probabilities.shape == full:
+            return probabilities
+        chunk = np.full(full, np.nan, np.float32)
+        chunk[: probabilities.shape[0], : probabilities.shape[1]] = probabilities
+        return chunk
 
     def load(self, step: Step) -> Piece | None:
         """Read what is said about a window; None where nothing is, yet.
