@@ -72,6 +72,28 @@ def own(tmp_path, monkeypatch):
     return write
 
 
+def tiny_model(path):
+    """A model file of an untrained network."""
+    from satmask.legend import Legend
+    from satmask.model_file import BandInfo, ModelInfo, export
+    from satmask.models import build
+
+    network = build("unet", bands=3, classes=1, filters=(2, 4))
+    info = ModelInfo(
+        legend=Legend.of(["building"]),
+        bands=tuple(BandInfo(name=name) for name in ("red", "green", "blue")),
+        dtype="uint8",
+        value_range=((0, 255),) * 3,
+        fill=(0, 0, 0),
+        stride=2,
+        halo=10,
+        activation="sigmoid",
+        network="unet",
+        options={"filters": [2, 4]},
+    )
+    return export(network, path, info)
+
+
 def part(url, **changes):
     return {"url": url, "sha256": DIGEST, "size_bytes": len(BYTES)} | changes
 
@@ -160,6 +182,20 @@ def test_the_list_says_what_there_is(own, capsys):
     assert (told["name"], told["sha256"], told["here"], told["start"]) == ("town", DIGEST, False, False)
 
 
+def test_a_card_is_shown_from_inside_the_file(own, tmp_path, capsys):
+    from satmask.model_file import read_info, rewrite
+
+    model = tiny_model(tmp_path / "town.onnx")
+    assert main(["models", "--card", str(model)]) == 1
+    assert "must have a card inside" in capsys.readouterr().err
+    info = read_info(model)
+    rewrite(model, info.model_copy(update={"training": info.training | {"card": "# Town\n\nRoofs of 0.3 m.\n"}}))
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    own(entry(model={"file": "town.onnx", "sha256": digest, "size_bytes": model.stat().st_size}))
+    assert main(["models", "--card", "town"]) == 0
+    assert capsys.readouterr().out == "# Town\n\nRoofs of 0.3 m.\n"
+
+
 def test_without_models_one_line_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.delenv(catalogue.OWN, raising=False)
     monkeypatch.setattr(catalogue, "SHIPPED", tmp_path / "none.json")
@@ -173,24 +209,7 @@ def test_without_models_one_line_says_so(monkeypatch, tmp_path, capsys):
 
 def test_a_name_predicts_as_its_file_does(own, tmp_path, capsys):
     """The same bytes, whether a model is named or its path is given."""
-    from satmask.legend import Legend
-    from satmask.model_file import BandInfo, ModelInfo, export
-    from satmask.models import build
-
-    network = build("unet", bands=3, classes=1, filters=(2, 4))
-    info = ModelInfo(
-        legend=Legend.of(["building"]),
-        bands=tuple(BandInfo(name=name) for name in ("red", "green", "blue")),
-        dtype="uint8",
-        value_range=((0, 255),) * 3,
-        fill=(0, 0, 0),
-        stride=2,
-        halo=10,
-        activation="sigmoid",
-        network="unet",
-        options={"filters": [2, 4]},
-    )
-    model = export(network, tmp_path / "town.onnx", info)
+    model = tiny_model(tmp_path / "town.onnx")
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     own(entry(model={"file": "town.onnx", "sha256": digest, "size_bytes": model.stat().st_size}))
     values = np.random.default_rng(0).integers(1, 255, (3, 40, 50)).astype(np.uint8)
