@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -112,9 +113,17 @@ def check_windows(engine):
         np.testing.assert_array_equal(found, whole)
 
 
+def skip_where_sums_overflow(path):
+    """Without VNNI both engines add pairs of products in 16 bits; this network's don't fit, and `quantize` would refuse it."""
+    flags = Path("/proc/cpuinfo")
+    if check(path).network == "cnn" and flags.is_file() and "vnni" not in flags.read_text():
+        pytest.skip("Processor has no VNNI: eight-bit sums of the Xception-style network overflow.")
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_probabilities_stay_close_to_those_of_float32(pair, name):
     path, int8, images = pair
+    skip_where_sums_overflow(path)
     before, after = open_engine(path, threads=1).run(images), open_or_skip(int8, name).run(images)
     assert before.std() > 0.02
     assert 0 < np.abs(after - before).mean() < 0.1 * before.std()
