@@ -79,8 +79,9 @@ def test_a_band_that_the_start_lacks_changes_nothing_at_first(name, options):
     image = np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 4)).astype("float32")
     known = image[..., [2, 3, 0]]
     # The dilated network joins the normalised image, where an unknown band is the new network's own affair.
+    # Four bands in another order are summed in another order, too: float32 rounds sums of values up to 255 elsewhere.
     np.testing.assert_allclose(
-        np.asarray(new(image, training=False)), np.asarray(given(known, training=False)), atol=1e-5
+        np.asarray(new(image, training=False)), np.asarray(given(known, training=False)), atol=2e-4
     )
 
 
