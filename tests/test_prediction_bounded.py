@@ -156,6 +156,14 @@ def test_windows_of_a_huge_scene_are_chosen_at_once():
     assert time.perf_counter() - begun < 0.5
 
 
+def test_a_memory_that_is_named_may_be_used_for_windows_that_repeat_less():
+    info, shape = FakeInfo(stride=32, halo=309, local=True), (20_000, 20_000)
+    usual, roomy = (choose_window(info, shape, workers=2, largest=largest) for largest in (None, 3840))
+    assert usual <= round_up(6 * 320, 32) < roomy <= 3840
+    windows = [lay_out(info, shape, size=size) for size in (usual, roomy)]
+    assert windows[1].cost < 0.75 * windows[0].cost
+
+
 def test_sizes_of_memory_are_read():
     assert [parse_bytes(text) for text in ("2GB", "2g", "1.5 GiB", "800MiB", "1000")] == [
         2 * 10**9, 2 * 10**9, 3 << 29, 800 << 20, 1000

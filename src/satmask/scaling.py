@@ -19,6 +19,8 @@ from satmask.errors import SettingError
 
 # What float32 tells apart from 0 and from 1: beyond, logits would be infinite.
 LOWEST, HIGHEST = 2.0**-126, 1 - 2.0**-25
+# Pixels turned at a time: what lies between, in double precision, then stays in the processor's cache.
+CHUNK_PX = 2**13
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,14 @@ class Scaling:
         """
         if not self.changes:
             return probabilities
-        # Contiguous: NumPy works on scattered numbers with other instructions, whose last bits differ.
-        values = np.clip(np.asarray(probabilities, np.float64, order="C"), LOWEST, HIGHEST)
-        if self.exclusive:
-            return _softmax(np.log(values) / self.temperatures[0])
-        return np.asarray(_sigmoid(self._logits(values)), np.float32)
+        turned = np.empty(probabilities.shape, np.float32)
+        given, taken = probabilities.reshape(-1, probabilities.shape[-1]), turned.reshape(-1, probabilities.shape[-1])
+        for first in range(0, len(given), CHUNK_PX):
+            some = slice(first, first + CHUNK_PX)
+            # Contiguous: NumPy works on scattered numbers with other instructions, whose last bits differ.
+            values = np.clip(np.asarray(given[some], np.float64, order="C"), LOWEST, HIGHEST)
+            taken[some] = _softmax(np.log(values) / self.temperatures[0]) if self.exclusive else self._turn(values)
+        return turned
 
     def thresholds(self, thresholds: tuple[float, ...]) -> tuple[float, ...]:
         """Where thresholds of overlapping classes go, so that the same pixels reach them, as far as float32 tells pixels apart.
@@ -99,7 +104,7 @@ class Scaling:
             return thresholds
         # Decisions compare in float32, so that is the number whose place is looked for.
         values = np.asarray(thresholds, np.float32).astype(np.float64)
-        turned = _sigmoid(self._logits(np.clip(values, LOWEST, HIGHEST)))
+        turned = self._turn(np.clip(values, LOWEST, HIGHEST))
         kept = np.where(values > 0, turned, 0.0).astype(np.float32)
         return tuple(float(str(value)) for value in kept)  # 0.75, not 0.7500000123
 
@@ -116,13 +121,10 @@ class Scaling:
         biases = tuple(-bias * value or 0.0 for bias, value in zip(self.biases, self.temperatures, strict=True))
         return Scaling(temperatures, biases, self.exclusive)
 
-    def _logits(self, values: np.ndarray) -> np.ndarray:
-        return np.asarray(np.log(values / (1 - values)) / np.asarray(self.temperatures) + np.asarray(self.biases))
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # 1 / ∞ is 0, as it should be
-        return np.asarray(1 / (1 + np.exp(-logits)))
+    def _turn(self, values: np.ndarray) -> np.ndarray:
+        logits = np.log(values / (1 - values)) / np.asarray(self.temperatures) + np.asarray(self.biases)
+        with np.errstate(over="ignore"):  # 1 / ∞ is 0, as it should be
+            return np.asarray(1 / (1 + np.exp(-logits)))
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from satmask.errors import SettingError
 from satmask.fitting import PLAIN, Reading, open_for
-from satmask.prediction.tiling import LARGEST, Tiling, choose_window, frame, lay_out, least_window
+from satmask.prediction.tiling import MOST_HALOS, Tiling, choose_window, frame, largest_window, lay_out, least_window
 from satmask.prediction.walking import Seeing, run_step
 from satmask.windows import round_up
 
@@ -251,7 +251,7 @@ def _room(engine: Engine, scene: Imagery, footprint: Footprint, memory_bytes: in
     """The largest windows that fit; fewer at a time where even the smallest don't."""
     info = engine.info
     classes, least = len(info.legend), least_window(info)
-    most = max(LARGEST, least)
+    most = max(largest_window(info, halos=MOST_HALOS if info.local else 0), least)
     for at_once in range(footprint.at_once, 0, -1):
         for side in range(most - most % info.stride, least - 1, -info.stride):
             taken = footprint.memory(side**2, 4 * classes * side**2, at_once)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # 2.25 times what it keeps, one of four halos four times.
 LARGEST = 1280
 HALOS = 6
+# With a memory that somebody named, windows may be so many halos: they then compute 1.44 times what they keep.
+MOST_HALOS = 12
 # What a window costs besides its pixels, reckoned in pixels. Without it a scene whose sides no window divides would best be
 # cut into single pixels, for a network without a halo.
 WINDOW_PX = 4096
@@ -138,10 +140,10 @@ def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, 
         info: Gives halo and stride.
         shape: `(height, width)` of the scene.
         workers: Windows that are run at the same time.
-        largest: Side that windows mustn't exceed, however large the halo; see `satmask.prediction.planning`.
+        largest: Side that windows mustn't exceed, however large the halo, and may reach; see `satmask.prediction.planning`.
 
     Returns:
-        A size for `satmask.windows.cover`: at most `LARGEST`, or `HALOS` halos where that is more.
+        A size for `satmask.windows.cover`: without `largest` at most `LARGEST`, or `HALOS` halos where that is more.
     """
     stride, (height, width) = info.stride, frame(shape, info)
     if not info.local:
@@ -149,8 +151,7 @@ def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, 
         return min(round_up(max(height, width), stride), max((largest or LARGEST) // stride, 1) * stride)
     margin = round_up(info.halo, stride)
     least = 2 * margin + stride
-    limit = min(max(LARGEST, HALOS * margin), max(height, width, least))
-    limit = max(min(limit, largest or limit), least)
+    limit = max(min(largest or largest_window(info), max(height, width)), least)
     sizes = np.arange(least, round_up(limit, stride) + 1, stride)
     if largest is not None:
         sizes = sizes[sizes <= max(largest, least)]
@@ -158,6 +159,11 @@ def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, 
     windows = rows * columns
     rounds = -(-windows // workers)
     return int(sizes[np.lexsort((windows, rounds * (tall * wide + WINDOW_PX)))[0]])
+
+
+def largest_window(info: ModelInfo, *, halos: int = HALOS) -> int:
+    """Side of the largest window that is worth its memory."""
+    return max(LARGEST, halos * round_up(info.halo, info.stride))
 
 
 def least_window(info: ModelInfo) -> int:
