@@ -7,6 +7,7 @@ choice made on some parts is judged on the others: that tells the gain honestly.
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ Metric = Literal["iou", "f1", "dstl", "ap50"]
 METRICS = ("iou", "f1", "dstl", "ap50")
 # A class that is hardly ever found gains thousandths by being seen everywhere. Half a point is the least that counts.
 LEAST_GAIN = 0.005
+# Images up to this size are tallied several at a time; each takes some 60 bytes a pixel meanwhile.
+COUNTED_PX = 2**24
 
 
 @dataclass(frozen=True)
@@ -172,10 +175,13 @@ def tune(
     with contextlib.ExitStack() as stack:
         if cache is None:
             cache = Cache(Path(stack.enter_context(tempfile.TemporaryDirectory())), digest_info(engine.info))
+        # Large images are run with all threads each.
         workers = engine.workers if all(max(sample.shape) <= LARGEST for sample in samples) else 1
+        with ThreadPoolExecutor(workers, thread_name_prefix="satmask-tune") as loading:
+            for sample, _ in zip(samples, loading.map(partial(cache.load, engine), samples), strict=True):
+                progress(1, sample.name)
+        workers = engine.workers if all(math.prod(sample.shape) <= COUNTED_PX for sample in samples) else 1
         pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="satmask-tune"))
-        for sample, _ in zip(samples, pool.map(partial(cache.load, engine), samples), strict=True):
-            progress(1, sample.name)
         pixels = _pixel_sizes(engine.info, samples)
         parts = assign(samples, folds)
         found = []
