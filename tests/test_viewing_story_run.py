@@ -23,10 +23,10 @@ def browser():
 
 @pytest.fixture
 def workshop(tmp_path, write_convolutions):
-    """A folder with a town and a model that takes a moment, and a scene that isn't in it."""
+    """A folder with a town and a model that takes seconds, so that it can be stopped, and a scene that isn't in it."""
     folder = make_folder(tmp_path / "folder")
     (folder / "runs").mkdir()
-    write_convolutions(folder / "runs" / "early" / "model.onnx", ("building",), layers=3, width=40)
+    write_convolutions(folder / "runs" / "early" / "model.onnx", ("building",), layers=3, width=160)
     values = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
     return folder, write_raster(tmp_path / "mine.tif", values, compress="deflate")
 
@@ -65,6 +65,7 @@ def test_a_scene_is_dropped_and_what_is_none_is_refused(browser, workshop):
         tab = Tab(browser)
         page = tab.open(server)
         page.get_by_role("tab", name="Run").click()
+        page.get_by_text("Or drop one anywhere on the page").wait_for()  # only an open panel takes drops
         drop(page, "mine.tif", b"<VRTDataset/>")
         page.get_by_text("Scene must be a whole TIFF file").wait_for()
         drop(page, "../mine.tif", scene.read_bytes())
