@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from satmask import models
-from satmask.engines import ENGINES, open_engine
+from satmask.engines import ENGINES, Engine, open_engine
 from satmask.errors import ModelError, SettingError
 from satmask.legend import Legend
-from satmask.model_file import ModelInfo, export
+from satmask.model_file import ModelInfo, export, read_info
 from satmask.models import measure_reach, save_keras
 from satmask.windows import cover, round_up
 
@@ -112,6 +112,20 @@ def test_engines_agree(path, name):
     engine = open_engine(path, engine=name, threads=1)
     assert engine.name == name
     np.testing.assert_allclose(engine.run(images), open_engine(path).run(images), atol=1e-5)
+
+
+def test_probabilities_stay_within_0_and_1_however_the_sigmoid_rounds(path):
+    class Sure(Engine):
+        """What ONNX Runtime says of 17.844, and what other arithmetic might."""
+
+        def _run(self, images):
+            said = np.array([1.0000001, -1e-9, np.nan, 0.25], np.float32).reshape(1, 2, 2, 1)
+            said.flags.writeable = self.info.stride == 1
+            return said
+
+    for stride in (1, 2):
+        engine = Sure(read_info(path).model_copy(update={"stride": stride}))
+        np.testing.assert_array_equal(engine.run(draw_images(1, 2, 2)).ravel(), [1, 0, np.nan, 0.25])
 
 
 def test_wrong_shapes_and_names_are_refused(path):

@@ -56,7 +56,10 @@ class Engine(ABC):
             raise SettingError(msg)
         if not len(images):
             return np.empty((*images.shape[:3], len(self.info.legend)), np.float32)
-        return self._scaling.apply(self._run(np.ascontiguousarray(images, dtype=np.float32)))
+        said = self._run(np.ascontiguousarray(images, dtype=np.float32))
+        # ONNX Runtime's sigmoid of 17.844 is 1.0000001.
+        said = np.clip(said, 0, 1, out=said if said.flags.writeable else None)
+        return self._scaling.apply(said)
 
     def rest(self) -> None:  # noqa: B027  # an engine that holds nothing has nothing to do
         """Give back memory that is held for the next window; it is taken again when one comes."""
