@@ -31,6 +31,7 @@ SMALL = [
     "windows_per_epoch=16",
     "compile=false",
 ]
+THREE = [*SMALL, "epochs=3"]
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +117,16 @@ train(read_dataset(sys.argv[1]), sys.argv[2], Recipe.load(settings=sys.argv[3:])
 """
 
 
-def test_killed_and_resumed_has_the_losses_of_one_that_was_not(tiles, tmp_path):
-    settings = [*SMALL, "epochs=3"]
-    straight = train(read_dataset(tiles), tmp_path / "straight", Recipe.load(settings=settings), quiet=True)
+@pytest.fixture(scope="module")
+def straight(tiles, tmp_path_factory):
+    """A run that nothing stops."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    return train(read_dataset(tiles), folder, Recipe.load(settings=THREE), quiet=True)
+
+
+def test_killed_and_resumed_has_the_losses_of_one_that_was_not(tiles, straight, tmp_path):
     broken = Run(tmp_path / "broken")
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tiles), str(broken.folder), *settings]
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tiles), str(broken.folder), *THREE]
     process = subprocess.Popen(command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not broken.checkpoints and process.poll() is None and time.monotonic() < deadline:
@@ -129,13 +135,11 @@ def test_killed_and_resumed_has_the_losses_of_one_that_was_not(tiles, tmp_path):
     process.wait()
     assert broken.checkpoints, "the first epoch was never kept"
     assert not broken.model.exists(), "killed too late to show anything"
-    again = train(read_dataset(tiles), broken.folder, Recipe.load(settings=settings), resume=True, quiet=True)
+    again = train(read_dataset(tiles), broken.folder, Recipe.load(settings=THREE), resume=True, quiet=True)
     assert losses(again) == losses(straight)
 
 
-def test_an_epoch_whose_state_was_not_kept_is_done_again(tiles, tmp_path, monkeypatch):
-    settings = [*SMALL, "epochs=2"]
-    straight = train(read_dataset(tiles), tmp_path / "straight", Recipe.load(settings=settings), quiet=True)
+def test_an_epoch_whose_state_was_not_kept_is_done_again(tiles, straight, tmp_path, monkeypatch):
     write_history = Run.write_history
 
     def stop_between(self, history):
@@ -145,7 +149,7 @@ def test_an_epoch_whose_state_was_not_kept_is_done_again(tiles, tmp_path, monkey
 
     monkeypatch.setattr(Run, "write_history", stop_between)
     with pytest.raises(KeyboardInterrupt):
-        train(read_dataset(tiles), tmp_path / "broken", Recipe.load(settings=settings), quiet=True)
+        train(read_dataset(tiles), tmp_path / "broken", Recipe.load(settings=THREE), quiet=True)
     monkeypatch.undo()
     assert len(Run(tmp_path / "broken").history) == 2
     again = train(read_dataset(tiles), tmp_path / "broken", resume=True, quiet=True)

@@ -20,7 +20,10 @@ assert pyogrio.read_info(sys.argv[1])["capabilities"]["fast_spatial_filter"]
 """
 
 
-@pytest.mark.parametrize("before", ["import tensorflow", "import keras", "import rasterio, onnxruntime"])
+@pytest.mark.parametrize(
+    "before",
+    [pytest.param("import tensorflow", marks=pytest.mark.slow), "import keras", "import rasterio, onnxruntime"],
+)
 def test_geopackages_have_their_index_whatever_was_loaded_before(tmp_path, before):
     contents = set()
     for name, lines in (("alone", WRITE), ("after", f"{before}\n{WRITE}"), ("then", f"{WRITE}\n{before}")):

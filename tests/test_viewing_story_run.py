@@ -26,7 +26,7 @@ def workshop(tmp_path, write_convolutions):
     """A folder with a town and a model that takes seconds, so that it can be stopped, and a scene that isn't in it."""
     folder = make_folder(tmp_path / "folder")
     (folder / "runs").mkdir()
-    write_convolutions(folder / "runs" / "early" / "model.onnx", ("building",), layers=3, width=160)
+    write_convolutions(folder / "runs" / "early" / "model.onnx", ("building",), layers=3, width=120)
     values = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
     return folder, write_raster(tmp_path / "mine.tif", values, compress="deflate")
 
