@@ -142,7 +142,7 @@ def test_what_lies_there_comes_before_names(own, tmp_path):
 
 def test_unknown_names_are_refused_with_those_that_are_known(own):
     own(entry())
-    with pytest.raises(ModelError, match=r"got 'city'. There are town"):
+    with pytest.raises(ModelError, match=r"got 'city'. There are buildings, town"):
         find_named(Path("city"))
 
 
