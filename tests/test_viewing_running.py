@@ -167,9 +167,9 @@ def test_models_are_those_of_the_folder_and_those_named(folder, tmp_path, write_
     other = write_convolutions(tmp_path / "other" / "mine.onnx")
     (folder / "link.onnx").symlink_to(other)
     (folder / ".hidden.onnx").write_bytes(b"")
-    assert [one.title for one in list_offers(open_shelf(folder))] == ["runs/slow", "runs/small"]
+    assert [one.title for one in list_offers(open_shelf(folder))] == ["runs/slow", "runs/small", "buildings"]
     named = list_offers(open_shelf(folder), [other, folder / "runs" / "slow"])
-    assert [one.title for one in named] == ["mine", "slow", "runs/small"], "each once"
+    assert [one.title for one in named] == ["mine", "slow", "runs/small", "buildings"], "each once, and last what ships"
     assert named[0].find() == other
     with pytest.raises(SettingError, match="must be a file, a run folder"):
         list_offers(open_shelf(folder), [tmp_path / "nothing.onnx"])
