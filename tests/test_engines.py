@@ -114,18 +114,18 @@ def test_engines_agree(path, name):
     np.testing.assert_allclose(engine.run(images), open_engine(path).run(images), atol=1e-5)
 
 
-def test_probabilities_stay_within_0_and_1_however_the_sigmoid_rounds(path):
+@pytest.mark.parametrize("writeable", [True, False])
+def test_probabilities_stay_within_0_and_1_however_the_sigmoid_rounds(path, writeable):
     class Sure(Engine):
         """What ONNX Runtime says of 17.844, and what other arithmetic might."""
 
         def _run(self, images):
             said = np.array([1.0000001, -1e-9, np.nan, 0.25], np.float32).reshape(1, 2, 2, 1)
-            said.flags.writeable = self.info.stride == 1
+            said.flags.writeable = writeable
             return said
 
-    for stride in (1, 2):
-        engine = Sure(read_info(path).model_copy(update={"stride": stride}))
-        np.testing.assert_array_equal(engine.run(draw_images(1, 2, 2)).ravel(), [1, 0, np.nan, 0.25])
+    engine = Sure(read_info(path).model_copy(update={"stride": 1}))
+    np.testing.assert_array_equal(engine.run(draw_images(1, 2, 2)).ravel(), [1, 0, np.nan, 0.25])
 
 
 def test_wrong_shapes_and_names_are_refused(path):
