@@ -1,6 +1,7 @@
 """Batches: fixed by seed and epoch, whole in validation, and without weight where nothing is known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,12 +9,12 @@ import rasterio
 import shapely
 
 from satmask.augment import Augmentation
-from satmask.batches import Reading, TrainingBatches, ValidationBatches, _scaled
+from satmask.batches import Reading, TrainingBatches, ValidationBatches, _draw_at_distances, _scaled
 from satmask.datasets.dataset import Sample
 from satmask.labels import PolygonLabels
 from satmask.legend import Legend
 from satmask.survey import survey
-from satmask.windows import Window
+from satmask.windows import ClassBlocks, Window, draw_balanced
 
 PLAIN = Augmentation(flips=False, turns=False, brightness=0, contrast=0)
 LEGEND = Legend.of(["a", "b"])
@@ -66,7 +67,7 @@ def test_the_same_epoch_has_the_same_bytes(samples, sampling):
 def test_the_same_window_is_varied_anew_each_epoch(samples):
     small = [Sample("1", samples[1].image, (33, 50), samples[1].labels)]
     first, later = (training(small, size=64, count=4, epoch=epoch) for epoch in (0, 1))
-    assert {window for _, window in first.draws + later.draws} == {Window(0, 0, 64, 64)}
+    assert {window for _, window, _ in first.draws + later.draws} == {Window(0, 0, 64, 64)}
     images = [*first[0][0], *later[0][0]]
     assert len({image.tobytes() for image in images}) == 8
 
@@ -92,7 +93,7 @@ def test_values_arrive_as_they_are_in_the_file(samples):
     batches = training(samples, PLAIN)
     for step in range(len(batches)):
         for place, (image, truth, weight) in enumerate(zip(*batches[step], strict=True), start=step * 4):
-            index, window = batches.draws[place]
+            index, window, _ = batches.draws[place]
             values, classes, known = whole(samples[index])
             height, width = values[window.slices].shape[:2]
             assert (weight[:height, :width] == known[window.slices]).all()
@@ -163,7 +164,7 @@ def test_zoomed_out_windows_read_more_ground_in_place_of_fill(samples):
     zoom, sides = Augmentation(**PLAIN.model_dump() | {"zoom": 3}), set()
     for seed in range(40):
         image, _, weight = look.read(sample, Window(40, 50, 16, 16), settings=zoom, seed=(seed,))
-        place = _scaled(Window(40, 50, 16, 16), (70, 90), zoom, gsd_m=math.nan, seed=(seed,))
+        place = _scaled(Window(40, 50, 16, 16), (70, 90), zoom, seed=(seed,))
         sides.add(place.height)
         assert place.clip(70, 90) == place
         assert image.shape == (16, 16, 5)
@@ -179,7 +180,7 @@ def test_a_zoomed_window_shows_what_the_file_holds(samples):
     zoom = Augmentation(**PLAIN.model_dump() | {"zoom": 3})
     values, classes, _ = whole(samples[0])
     for seed in range(8):
-        place = _scaled(Window(20, 20, 32, 32), (70, 90), zoom, gsd_m=math.nan, seed=(seed,))
+        place = _scaled(Window(20, 20, 32, 32), (70, 90), zoom, seed=(seed,))
         image, truth, _ = look.read(samples[0], Window(20, 20, 32, 32), settings=zoom, seed=(seed,))
         near = (2 * np.arange(32) + 1) * place.height // 64
         np.testing.assert_array_equal(truth, classes[place.slices][near][:, near])
@@ -187,25 +188,59 @@ def test_a_zoomed_window_shows_what_the_file_holds(samples):
             assert image.mean() == pytest.approx(values[place.slices][..., 0].mean(), rel=0.15)
 
 
-@pytest.mark.parametrize("own", [0.1, 0.3, 1.2])
+def look_at(gsds_m, shapes=None):
+    """What a survey tells of images with these distances."""
+    shapes = shapes or [(9999, 9999)] * len(gsds_m)
+    return SimpleNamespace(gsds_m=np.array(gsds_m), shapes=shapes)
+
+
+def distances(found, gsds_m):
+    return np.array([gsds_m[index] / scale for index, _, scale in found])
+
+
+@pytest.mark.parametrize("own", [[0.1], [0.3], [1.2], [0.1, 0.3, 1.2], [0.15, 0.15], [0.3, math.nan]])
 def test_windows_come_at_every_distance_asked_for_whatever_the_images(own):
-    """Side of what is read over side of the window is distance wanted over distance known."""
-    settings = Augmentation(gsd_m=(0.2, 0.8))
-    seen = []
-    for seed in range(400):
-        place = _scaled(Window(0, 0, 64, 64), (9999, 9999), settings, gsd_m=own, seed=(seed,))
-        assert place.height == place.width
-        seen.append(own * place.height / 64)
-    finest = max(0.2, own / 2)
-    assert finest * 0.98 <= min(seen) < finest * 1.1
-    assert 0.8 / 1.1 < max(seen) <= 0.8 * 1.02
-    # As many below the middle of the logarithms as above; those of coarse images end at twice their detail.
-    assert np.mean(np.array(seen) < 0.4) == pytest.approx(0 if own > 0.8 else 0.5, abs=0.1)
+    """As many below the middle of the logarithms as above; those of coarse images end at twice their detail."""
+    told = [one for one in own if math.isfinite(one)]
+    found = list(_draw_at_distances(look_at(own), (0.2, 0.8), count=400, seed=(3,), size=64, sampling="random"))
+    seen = distances([one for one in found if math.isfinite(own[one[0]])], own)
+    finest = max(0.2, min(told) / 2)
+    assert finest <= seen.min() < finest * 1.1
+    assert max(0.8, min(told) / 2) / 1.1 < seen.max() <= max(0.8, min(told) / 2)
+    if len(told) == len(own):
+        assert np.mean(seen < 0.4) == pytest.approx(0 if min(own) > 0.8 else 0.5, abs=0.1)
 
 
-def test_images_that_do_not_tell_their_distance_stay_as_they_are():
-    window = Window(5, 7, 64, 32)
-    assert _scaled(window, (99, 99), Augmentation(gsd_m=(0.2, 0.8)), gsd_m=math.nan, seed=(1,)) == window
+def test_a_distance_is_shown_by_images_that_are_as_fine_by_how_much_ground_they_hold():
+    """The same ground thrice; only the finest image shows 0.07 to 0.15 m, and beyond 0.3 m all do so equally often."""
+    own = [0.075, 0.15, 0.3]
+    seen = look_at(own, [(8000, 8000), (4000, 4000), (2000, 2000)])
+    found = list(_draw_at_distances(seen, (0.05, 0.6), count=3000, seed=(1, 2), size=64, sampling="random"))
+    wanted, chosen = distances(found, own), np.array([index for index, _, _ in found])
+    assert wanted.min() == pytest.approx(0.05, rel=0.01)
+    assert set(chosen[wanted < 0.13]) == {0}
+    assert set(chosen[(wanted > 0.15) & (wanted < 0.27)]) == {0, 1}
+    counts = np.bincount(chosen[wanted > 0.3])
+    assert counts.max() < 1.15 * counts.min()
+    assert not (np.diff(wanted) > 0).all(), "a batch must hold several distances"
+
+
+def test_a_scaled_window_reads_as_much_ground_as_its_scale_says():
+    window = Window(0, 0, 64, 64)
+    for scale in (0.25, 0.7, 1.0, 2.0):
+        place = _scaled(window, (9999, 9999), PLAIN, scale=scale, seed=(1,))
+        assert (place.height, place.width) == (round(64 / scale), round(64 / scale))
+    assert _scaled(window, (99, 99), Augmentation(gsd_m=(0.2, 0.8)), seed=(1,)) == window
+
+
+def test_classes_that_no_image_of_a_distance_holds_are_left_out():
+    """The coarse image holds the only water, and can't show fine windows."""
+    blocks = ClassBlocks(
+        8, *(np.array([0, 1], np.int32), np.zeros(2, np.int32), np.zeros(2, np.int32)), np.diag([64, 64])
+    )
+    shapes = [(64, 64), (64, 64)]
+    drawn = list(draw_balanced(blocks, shapes, size=8, count=20, seed=(1,), weights=np.array([1.0, 0.0])))
+    assert {index for index, _ in drawn} == {0}
 
 
 def test_pixels_at_edges_weigh_more_in_training(samples):

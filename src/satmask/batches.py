@@ -15,13 +15,15 @@ from satmask.stack import keep_open
 from satmask.windows import Window, draw, draw_balanced, draw_mixed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from satmask.datasets.dataset import Sample
     from satmask.survey import Survey
 
 # Pixels enlarged further than this show no sensor's picture.
 MOST_ENLARGED = 2.0
+# What is this much coarser than wanted still counts as that fine.
+ABOUT_AS_FINE = 1.1
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -49,7 +51,7 @@ class Reading:
         *,
         settings: Augmentation | None = None,
         seed: Sequence[int] = (),
-        gsd_m: float = math.nan,
+        scale: float = 1.0,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read one window of a sample, varied if settings are given.
 
@@ -58,13 +60,13 @@ class Reading:
             window: What of them.
             settings: How much to vary.
             seed: Integers that fix the variation.
-            gsd_m: Ground sampling distance of the sample in metres, where it is known.
+            scale: How many pixels the window has for each that the sample has along a side.
 
         Returns:
             Image, float32, `(height, width, bands)`; truth, uint8, `(height, width, classes)`; weight, float32,
             `(height, width)`, 0 where nothing may be learned.
         """
-        place = window if settings is None else _scaled(window, sample.shape, settings, gsd_m=gsd_m, seed=seed)
+        place = window if settings is None else _scaled(window, sample.shape, settings, scale=scale, seed=seed)
         pixels = keep_open(sample.image, self.bands).read(place)
         truth = sample.labels.read(place)
         image = pixels.filled(self.fill)
@@ -86,17 +88,14 @@ class Reading:
 
 
 def _scaled(
-    window: Window, shape: tuple[int, int], settings: Augmentation, *, gsd_m: float, seed: Sequence[int]
+    window: Window, shape: tuple[int, int], settings: Augmentation, *, scale: float = 1.0, seed: Sequence[int]
 ) -> Window:
     """What is read in order to be scaled to a window's size: less of it, or more of the ground around it.
 
     More ground stays within the image where that is large enough, so that it needn't be filled up.
     """
     random = np.random.default_rng([*seed, 1])
-    factor, places = (1 + settings.zoom) ** random.uniform(-1, 1), random.random(2)
-    if settings.gsd_m and math.isfinite(gsd_m):
-        finest, coarsest = settings.gsd_m
-        factor *= min(gsd_m / (finest * (coarsest / finest) ** random.random()), MOST_ENLARGED)
+    factor, places = scale * (1 + settings.zoom) ** random.uniform(-1, 1), random.random(2)
     if factor == 1:
         return window
     starts, sides = [], []
@@ -108,6 +107,39 @@ def _scaled(
         starts.append(min(max(start, 0), max(length - side, 0)))
         sides.append(side)
     return Window(starts[0], starts[1], sides[0], sides[1])
+
+
+def _draw(survey: Survey, *, sampling: str, **settled: Any) -> Iterator[tuple[int, Window]]:
+    """Images and windows, as the recipe wants them drawn."""
+    if sampling == "random":
+        return draw(survey.shapes, **settled)
+    chosen = draw_balanced if sampling == "balanced" else draw_mixed
+    return chosen(survey.blocks, survey.shapes, **settled)
+
+
+def _draw_at_distances(
+    survey: Survey, gsd_m: tuple[float, float], *, count: int, seed: Sequence[int], **look: Any
+) -> Iterator[tuple[int, Window, float]]:
+    """Images, windows and scales: distances evenly over the logarithms, each from images that show that much detail.
+
+    Enlarged, an image doesn't show what a finer sensor would have seen, so only the finest may have to be. Where one
+    place is there at several distances, as in web maps, the fine windows would otherwise come mostly from coarse images.
+    Among the images of a distance ground counts, and not how finely it was seen.
+    """
+    finest, coarsest = gsd_m
+    random = np.random.default_rng([*seed, 3])
+    known = np.where(np.isfinite(survey.gsds_m), survey.gsds_m, math.sqrt(finest * coarsest))
+    wanted = finest * (coarsest / finest) ** ((np.arange(count) + random.random()) / count)
+    # Web maps of one zoom differ by latitude.
+    fit = np.maximum(wanted, known.min())[:, None] * ABOUT_AS_FINE >= known
+    drawn: list[tuple[int, Window, float]] = []
+    for number, distances in enumerate(np.split(wanted, np.flatnonzero(fit[1:].sum(1) != fit[:-1].sum(1)) + 1)):
+        weights = np.where(fit[len(drawn)], known**2, 0.0)
+        settled: dict[str, Any] = {"count": len(distances), "seed": (*seed, number), "weights": weights}
+        for (index, window), distance in zip(_draw(survey, **look, **settled), distances, strict=True):
+            told = math.isfinite(survey.gsds_m[index])
+            drawn.append((index, window, min(known[index] / distance, MOST_ENLARGED) if told else 1.0))
+    yield from (drawn[place] for place in random.permutation(count))
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
@@ -148,17 +180,12 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras shi
         self.reading, self.settings, self.samples = reading, settings, survey.samples
         self.batch, self.seeds, self.edges = batch, (seed, epoch), edges
         whole = math.ceil(count / batch) * batch
-        self.gsds_m = survey.gsds_m
-        settled: dict[str, Any] = {"size": size, "count": whole, "seed": self.seeds}
+        look: dict[str, Any] = {"size": size, "sampling": sampling}
         if settings.gsd_m:
-            # Drawn at any distance, ground counts and not how finely it was seen.
-            known = np.where(np.isfinite(self.gsds_m), self.gsds_m, math.sqrt(math.prod(settings.gsd_m)))
-            settled["weights"] = known**2
-        if sampling == "random":
-            self.draws = list(draw(survey.shapes, **settled))
+            self.draws = list(_draw_at_distances(survey, settings.gsd_m, count=whole, seed=self.seeds, **look))
         else:
-            chosen = draw_balanced if sampling == "balanced" else draw_mixed
-            self.draws = list(chosen(survey.blocks, survey.shapes, **settled))
+            drawn = _draw(survey, count=whole, seed=self.seeds, **look)
+            self.draws = [(index, window, 1.0) for index, window in drawn]
 
     def __len__(self) -> int:
         """Batches in the epoch."""
@@ -179,9 +206,8 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras shi
         return image, truth, weight
 
     def _vary(self, place: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        index, window = self.draws[place]
-        gsd_m = float(self.gsds_m[index])
-        return self.reading.read(self.samples[index], window, settings=self.settings, seed=seed, gsd_m=gsd_m)
+        index, window, scale = self.draws[place]
+        return self.reading.read(self.samples[index], window, settings=self.settings, seed=seed, scale=scale)
 
     def _compose(self, window: tuple[np.ndarray, np.ndarray, np.ndarray], place: int) -> Any:
         """Put parts of other windows of the epoch into one, as often as the settings ask."""

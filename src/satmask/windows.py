@@ -244,7 +244,7 @@ def draw_balanced(
         Image index and window.
     """
     random = np.random.default_rng(list(seed))
-    present = np.flatnonzero(blocks.pixels.sum(axis=0))
+    present = np.flatnonzero(blocks.weighted(weights).sum(axis=0))
     if not len(present):
         yield from draw(shapes, size=size, count=count, seed=seed, weights=weights)
         return
