@@ -224,6 +224,18 @@ def test_narrow_skips_are_the_ends_of_mobilenets_levels(data):
         np.testing.assert_array_equal(one, other)
 
 
-def test_skips_have_two_kinds():
+def test_the_decoder_has_the_activation_asked_for_and_the_encoder_its_own():
+    kinds = {}
+    for activation in ("elu", "relu"):
+        network = encoder_unet(3, 1, decoder=SLIM, decoder_activation=activation)
+        found = [layer for layer in network.layers if isinstance(layer, keras.layers.Activation)]
+        assert {layer.activation.__name__ for layer in found if layer.name.startswith("up")} == {activation}
+        kinds[activation] = sorted(type(layer).__name__ for layer in network.layers)
+    assert kinds["elu"] == kinds["relu"]
+
+
+def test_what_a_decoder_may_be_is_said():
+    with pytest.raises(SettingError, match="Decoder's activation must be one of elu, relu, got 'tanh'"):
+        encoder_unet(3, 1, decoder=SLIM, decoder_activation="tanh")
     with pytest.raises(SettingError, match="Skips must be one of last, narrow, got 'wide'"):
         encoder_unet(3, 1, decoder=SLIM, skips="wide")

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
 from satmask import models
 from satmask.decisions import Merge
@@ -18,7 +19,7 @@ from satmask.errors import ModelError
 from satmask.legend import Legend
 from satmask.model_card import for_deepness
 from satmask.model_file import ModelInfo, check, check_parity, export, read_info, rewrite
-from satmask.models import measure_reach
+from satmask.models import measure_reach, onnx_export
 from satmask.models.onnx_export import as_float32, convert
 
 
@@ -31,9 +32,12 @@ def randomise(network, seed=0):
     return network
 
 
-def run(model, images):
-    """The probabilities of a converted network that isn't a model file yet."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+def run(model, images, *, plainly=False):
+    """The probabilities of a converted network that isn't a model file yet; plainly, without any optimisation."""
+    options = onnxruntime.SessionOptions()
+    if plainly:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, {"image": images})[0]
 
 
@@ -145,6 +149,44 @@ def test_other_resizes_are_left_alone(case):
     assert len(node.input) == 4
     images = np.random.default_rng(0).uniform(0, 1, (1, 7, 12, 2)).astype(np.float32)
     np.testing.assert_allclose(run(model, images), np.asarray(network(images)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "bands"), [("unet", 2), ("unet", 5), ("cnn", 3), ("dilated", 3), ("encoder", 3)])
+def test_bands_come_first_before_they_are_normalised_and_no_number_changes(monkeypatch, name, bands):
+    """The graph as tf2onnx wrote it is the oracle, run without any optimisation, node by node."""
+    network = randomise(models.build(name, bands=bands, classes=2, **SMALL[name]))
+    ours = convert(network)
+    monkeypatch.setattr(onnx_export, "_normalise_by_band", lambda model: model)
+    theirs = convert(network)
+    kinds = [[node.op_type for node in graph.graph.node] for graph in (ours, theirs)]
+    assert kinds[0].index("Transpose") == 0 < kinds[1].index("Transpose")
+    assert sorted(kinds[0]) == sorted(kinds[1])
+    image = np.random.default_rng(bands).uniform(0, 255, (1, 32, 64, bands)).astype(np.float32)
+    np.testing.assert_array_equal(run(ours, image, plainly=True), run(theirs, image, plainly=True))
+
+
+@pytest.mark.parametrize("turned", [[0, 3, 1, 2], [0, 2, 1, 3]])
+@pytest.mark.parametrize("read_twice", [False, True])
+def test_what_else_is_read_stays_bands_last(turned, read_twice):
+    nodes = [
+        helper.make_node("Mul", ["x", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["y"], perm=turned),
+    ]
+    ends = [
+        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [None] * 4)]
+        for n in ("x", "scaled" if read_twice else "y")
+    ]
+    if read_twice:
+        nodes.append(helper.make_node("Relu", ["scaled"], ["z"]))
+    scale = onnx.numpy_helper.from_array(np.arange(1, 4, dtype=np.float32), "scale")
+    model = helper.make_model(helper.make_graph(nodes, "g", *ends, initializer=[scale]))
+    image = np.random.default_rng(1).normal(size=(1, 4, 5, 3)).astype(np.float32)
+    before = ReferenceEvaluator(model).run(None, {"x": image})
+    changed = onnx_export._normalise_by_band(onnx.ModelProto.FromString(model.SerializeToString()))
+    moved = changed.graph.node[0].op_type == "Transpose"
+    assert moved == (turned[1] == 3 and not read_twice)
+    for one, other in zip(ReferenceEvaluator(changed).run(None, {"x": image}), before, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_same_network_gives_the_same_bytes(exported, tmp_path):

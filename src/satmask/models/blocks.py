@@ -41,16 +41,17 @@ def image_input(bands: int, *, scale: Scaling, offset: Scaling) -> tuple[Any, An
     return image, rescale(image)
 
 
-def convolve(x: Any, filters: int, *, name: str) -> Any:
-    """3×3 convolution (he_uniform, same padding), batch normalisation, ELU."""
+def convolve(x: Any, filters: int, *, name: str, activation: str = "elu") -> Any:
+    """3×3 convolution (he_uniform, same padding), batch normalisation, ELU or another activation of Keras."""
     x = layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_uniform", name=f"{name}_conv")(x)
     x = layers.BatchNormalization(name=f"{name}_norm")(x)
-    return layers.Activation("elu", name=f"{name}_elu")(x)
+    return layers.Activation(activation, name=f"{name}_{activation}")(x)
 
 
-def convolve_twice(x: Any, filters: int, *, name: str) -> Any:
+def convolve_twice(x: Any, filters: int, *, name: str, activation: str = "elu") -> Any:
     """Apply `convolve` two times."""
-    return convolve(convolve(x, filters, name=f"{name}_1"), filters, name=f"{name}_2")
+    x = convolve(x, filters, name=f"{name}_1", activation=activation)
+    return convolve(x, filters, name=f"{name}_2", activation=activation)
 
 
 def join_up(x: Any, skip: Any, *, name: str) -> Any:

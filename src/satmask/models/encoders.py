@@ -37,6 +37,7 @@ _CAFFE_MEAN = (123.68, 116.779, 103.939)
 _BY_MEAN = ("DenseNet", "EfficientNetB", "EfficientNetV2B", "ConvNeXt")
 _BY_CAFFE = ("ResNet50", "ResNet101", "ResNet152", "VGG16", "VGG19")
 SKIPS = ("last", "narrow")
+DECODER_ACTIVATIONS = ("elu", "relu")
 _KNOWN_GOOD = "MobileNetV2, EfficientNetV2B0, EfficientNetB0, ConvNeXtTiny, ResNet50V2, DenseNet121, VGG16 or Xception"
 
 
@@ -69,6 +70,7 @@ def encoder_unet(
     encoder: str = "MobileNetV2",
     weights: str | Path | None = None,
     decoder: Sequence[int] = (128, 64, 48, 32, 16),
+    decoder_activation: str = "elu",
     skips: str = "last",
     activation: str = "sigmoid",
     scale: Scaling | None = None,
@@ -88,6 +90,7 @@ def encoder_unet(
         weights: None for random ones, "imagenet" to download them, or a file: `.h5`, `.weights.h5` or `.keras` of that
             encoder, or for MobileNetV2 an `.npz` with torchvision's names.
         decoder: Width of each level on the way up, coarsest first.
+        decoder_activation: "elu", or "relu", which prediction is faster with: ONNX Runtime makes it one with the convolution.
         skips: "last" joins the last tensor of each level, "narrow" the last one that isn't as wide as the widest, and not
             the image: where blocks widen inside and narrow at their ends, as in MobileNetV2, far less to compute.
         activation: "sigmoid" where classes may overlap, "softmax" where they exclude each other.
@@ -108,9 +111,13 @@ def encoder_unet(
     """
     check_widths("Decoder", decoder)
     check_head(classes, activation)
-    if skips not in SKIPS:
-        msg = f"Skips must be one of {', '.join(SKIPS)}, got {skips!r}."
-        raise SettingError(msg)
+    for what, value, kinds in (
+        ("Skips", skips, SKIPS),
+        ("Decoder's activation", decoder_activation, DECODER_ACTIVATIONS),
+    ):
+        if value not in kinds:
+            msg = f"{what} must be one of {', '.join(kinds)}, got {value!r}."
+            raise SettingError(msg)
     if scale is None:
         scale, offset = _default_scaling(encoder, bands)
     image, x = image_input(bands, scale=scale, offset=0.0 if offset is None else offset)
@@ -119,7 +126,7 @@ def encoder_unet(
     if len(decoder) != len(levels) - 1:
         msg = f"Decoder must have {len(levels) - 1} widths for {encoder}, got {len(decoder)}."
         raise SettingError(msg)
-    body = _drop_preprocessing(keras.Model(image, _decode(levels, decoder)))
+    body = _drop_preprocessing(keras.Model(image, _decode(levels, decoder, decoder_activation)))
     load_weights(body, encoder, weights, reverse_bands=encoder in _BY_CAFFE)
     return keras.Model(body.input, head(body.output, classes, activation), name="encoder_unet")
 
@@ -209,14 +216,14 @@ def _fit(x: Any, lack: int, *, name: str) -> Any:
     return layer((sides, sides), name=name)(x)
 
 
-def _decode(skips: Sequence[Any], widths: Sequence[int]) -> Any:
+def _decode(skips: Sequence[Any], widths: Sequence[int], activation: str) -> Any:
     """Go up from the coarsest level, joining each finer one where there is one."""
     x = skips[-1]
     for level, width in zip(reversed(range(len(skips) - 1)), widths, strict=True):
         x = layers.UpSampling2D(2, name=f"up{level}_grow")(x)
         if skips[level] is not None:
             x = layers.Concatenate(name=f"up{level}_join")([x, skips[level]])
-        x = convolve_twice(x, width, name=f"up{level}")
+        x = convolve_twice(x, width, name=f"up{level}", activation=activation)
     return x
 
 
