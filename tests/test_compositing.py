@@ -1,9 +1,10 @@
 """Composites: pixels bring their labels and weights along, objects stay whole, edges weigh what the formula says."""
 
+import cv2
 import numpy as np
 import pytest
 
-from satmask.compositing import RING, cut_mix, paste_objects, weigh_edges
+from satmask.compositing import RING, add_pond, cut_mix, paste_objects, weigh_edges
 
 
 def window(value, boxes, size=40):
@@ -75,6 +76,41 @@ def test_the_ring_fades():
     assert 0 < line[-2] < 200
     np.testing.assert_array_equal(image[20, :13, 0], 0)
     assert truth.sum() == 100
+
+
+@pytest.mark.parametrize("bands", [1, 3, 8])
+@pytest.mark.parametrize("ends", [(0, 255), (-300, 2000)])
+def test_a_pond_is_dark_smooth_round_and_covers_nothing_that_has_a_label(bands, ends):
+    low, high = (np.full(bands, end, np.float32) for end in ends)
+    ground = np.random.default_rng(0).uniform(*ends, (96, 128, bands)).astype(np.float32)
+    free = np.ones((96, 128), bool)
+    free[30:60, 40:80] = False
+    sizes, unevenness = [], []
+    for seed in range(40):
+        laid = add_pond(ground, free, value_range=(low, high), random=np.random.default_rng(seed))
+        np.testing.assert_array_equal(laid[~free], ground[~free])
+        touched = (laid != ground).any(axis=-1)
+        sizes.append(touched.sum())
+        # Away from its shore nothing of the ground comes through.
+        deep = cv2.erode(touched.astype(np.uint8), np.ones((15, 15), np.uint8), borderValue=0) > 0
+        shares = ((laid - low) / (high - low))[deep]
+        if len(shares) > 50:
+            assert shares.max() < 0.9
+            unevenness.append(shares.std(axis=0).max())
+    assert len(unevenness) > 10
+    assert max(unevenness) < 0.15 < ((ground - low) / (high - low)).std()
+    assert min(sizes) < 1000
+    assert max(sizes) > 4000
+    again = add_pond(ground, free, value_range=(low, high), random=np.random.default_rng(39))
+    assert again.tobytes() == laid.tobytes()
+
+
+def test_no_pond_where_all_ground_has_a_label():
+    ground = np.ones((32, 32, 3), np.float32)
+    laid = add_pond(
+        ground, np.zeros((32, 32), bool), value_range=(0 * ground[0, 0], ground[0, 0]), random=np.random.default_rng(1)
+    )
+    np.testing.assert_array_equal(laid, ground)
 
 
 def test_edges_weigh_what_the_formula_says():

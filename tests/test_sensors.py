@@ -59,6 +59,20 @@ def test_new_variations_leave_the_others_as_they_were():
     np.testing.assert_allclose(plain[0], coarse[0], atol=1e-3)
 
 
+def test_a_pond_changes_no_label_nothing_that_has_one_and_no_other_variation():
+    parts, settings = window(), {"noise": 0.1, "gamma": 0.5, "channel": 0.2, "haze": 0.3, "mix": 0.3}
+    changed = []
+    for seed in range(20):
+        dry, wet = vary(parts, seed, **settings), vary(parts, seed, **settings, ponds=1)
+        for number in (1, 2):
+            np.testing.assert_array_equal(wet[number], dry[number])
+        labelled = parts[1].any(axis=-1) | (parts[2] == 0)
+        np.testing.assert_array_equal(wet[0][labelled], dry[0][labelled])
+        changed.append((wet[0] != dry[0]).any(axis=-1)[~labelled].mean())
+    assert max(changed) > 0.2
+    assert vary(parts, 3, **settings, ponds=1e-9)[0].tobytes() == vary(parts, 3, **settings)[0].tobytes()
+
+
 def test_grey_stays_grey_and_haze_is_bounded():
     random = np.random.default_rng(0)
     grey = np.repeat(random.random((50, 1)), 5, axis=1).astype(np.float32)

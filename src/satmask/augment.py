@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from satmask.compositing import add_pond
 from satmask.errors import SettingError
 from satmask.sensors import add_haze, coarsen_plane, compress, mix_bands
 
@@ -44,6 +45,7 @@ class Augmentation(BaseModel):
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="Chance of a rectangle from another window.")
     paste: float = Field(default=0.0, ge=0, le=1, description="Chance of objects pasted from another window.")
+    ponds: float = Field(default=0.0, ge=0, le=1, description="Chance of a pond drawn where the labels say nothing.")
 
     @field_validator("gsd_m")
     @classmethod
@@ -112,7 +114,8 @@ def augment(
     layers = _resize(layers, size) if size else _zoom(layers, settings=settings, fill=fill, random=random)
     image, truth, weight, valid = (np.array(layer, order="C") for layer in layers)
     if valid.any():
-        _vary(image, valid, settings=settings, lowest=lowest, highest=highest, random=random)
+        free = valid & (weight > 0) & ~truth.any(axis=-1)
+        _vary(image, valid, free, settings=settings, lowest=lowest, highest=highest, random=random)
     if valid.any() and settings.jpeg and eight_bit:
         quality = round(100 * (1 - random.random() * settings.jpeg))
         image[valid] = compress(image, valid, quality)[valid]
@@ -203,13 +206,14 @@ def _place(layer: np.ndarray, sides: tuple[int, int], at: np.ndarray, fill: np.n
 def _vary(
     image: np.ndarray,
     valid: np.ndarray,
+    free: np.ndarray,
     *,
     settings: Augmentation,
     lowest: np.ndarray,
     highest: np.ndarray,
     random: np.random.Generator,
 ) -> None:
-    """Change the valid pixels' values in place, in the order of optics, scene, sensor."""
+    """Change the valid pixels' values in place, in the order of what is there, optics, scene, sensor."""
     import cv2
 
     bands, span = image.shape[-1], highest - lowest
@@ -217,9 +221,11 @@ def _vary(
     shift, spread, exponent = random.uniform(-1, 1, 3)
     sigma, deviation = random.random(2)
     gains = np.asarray(random.uniform(-1, 1, bands), np.float32)
+    extra = random.spawn(1)[0] if settings.coarsen or settings.mix or settings.haze or settings.ponds else None
+    if extra is not None and settings.ponds:
+        _wet(image, free, settings.ponds, value_range=(lowest, highest), random=extra.spawn(1)[0])
     if (width := sigma * settings.blur) > 0.05:
         image[valid] = _masked(image, valid, lambda plane: cv2.GaussianBlur(plane, (0, 0), width))[valid]
-    extra = random.spawn(1)[0] if settings.coarsen or settings.mix or settings.haze else None
     if extra is not None and settings.coarsen:
         factor = 1 + extra.random() * settings.coarsen
         image[valid] = _masked(image, valid, lambda plane: coarsen_plane(plane, factor))[valid]
@@ -244,6 +250,19 @@ def _vary(
         grain = random.standard_normal(values.shape, dtype=np.float32)
         values = values + np.float32(deviation * settings.noise) * span * grain
     image[valid] = np.clip(values, floor, ceiling)
+
+
+def _wet(
+    image: np.ndarray,
+    free: np.ndarray,
+    chance: float,
+    *,
+    value_range: tuple[np.ndarray, np.ndarray],
+    random: np.random.Generator,
+) -> None:
+    """Lay a pond into the window in place, as often as the settings ask."""
+    if random.random() < chance:
+        image[free] = add_pond(image, free, value_range=value_range, random=random)[free]
 
 
 def _masked(image: np.ndarray, valid: np.ndarray, work: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -76,6 +76,47 @@ def paste_objects(window: Part, other: Part, random: np.random.Generator, *, fir
     return blended.astype(image.dtype), np.where(mask[..., None], other[1], truth), np.where(mask, other[2], weight)
 
 
+def add_pond(
+    image: np.ndarray, free: np.ndarray, *, value_range: tuple[np.ndarray, np.ndarray], random: np.random.Generator
+) -> np.ndarray:
+    """Lay a smooth, dark patch with a round outline on free ground, much as a pond lies there.
+
+    Where training has seen no water, a roof's even surface is all that a network asks for, and ponds have it. No label
+    changes, as nothing is covered that has one.
+
+    Args:
+        image: float32, `(height, width, bands)`.
+        free: Where there may be a pond, bool, `(height, width)`.
+        value_range: Lowest and highest usual value of each band, `(bands,)` each.
+        random: Fixes place, size (6 pixels to half of the window), outline, colour, shine and ripples.
+
+    Returns:
+        float32, a new array.
+    """
+    import cv2
+
+    height, width = free.shape
+    middle, radius = random.random(2) * (width, height), 6 * (max(height, width) / 12) ** random.random()
+    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    waves = [random.random() * 0.5 / k * np.sin(k * angles + random.random() * 2 * np.pi) for k in (1, 2, 3, 4)]
+    outline = (
+        radius * np.maximum(1 + sum(waves), 0.2) * np.array([np.cos(angles), np.sin(angles) * random.uniform(0.4, 1)])
+    )
+    slant = random.random() * np.pi
+    turned = outline.T @ np.array([[np.cos(slant), np.sin(slant)], [-np.sin(slant), np.cos(slant)]]) + middle
+    mask = np.zeros((height, width), np.float32)
+    cv2.fillPoly(mask, [np.round(turned).astype(np.int32)], 1.0)
+    mask = cv2.GaussianBlur(mask, (0, 0), random.uniform(0.5, 2)) * free
+    shine = (np.indices((height, width)) - middle[::-1, None, None]) / radius * random.uniform(-0.2, 0.2, (2, 1, 1))
+    grain = random.standard_normal((height // 4 + 1, width // 4 + 1), np.float32) * random.random() * 0.1
+    light = 1 + shine.sum(axis=0) + cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)
+    colour = random.uniform(0.03, 0.45) * (1 + random.uniform(-0.25, 0.25, image.shape[2]))
+    lowest, highest = value_range
+    water = lowest + np.clip(light[..., None] * colour, 0, 1) * (highest - lowest)
+    laid: np.ndarray = image + mask[..., None] * (water - image)
+    return laid.astype(np.float32)
+
+
 def weigh_edges(truth: np.ndarray, weight: np.ndarray, *, most: float, width_px: float) -> np.ndarray:
     """Weigh pixels near the edges of classes more: `w·(1 + w₀·exp(−d² / 2σ²))`, with `d` the distance to the nearest.
 
