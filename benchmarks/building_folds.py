@@ -5,7 +5,8 @@
 
 Each variant of `recipes/building-folds.toml` is trained once for each place that is held out, on as many windows as all
 others, but for those whose `share` says otherwise; its last weights count, so that nothing is chosen on the place that
-judges. What lies in OUT already isn't trained again: the command goes on where it was stopped. The validation split is
+judges. How sure a network is on ground that it hasn't seen differs from run to run, and short runs say too much; so IoU is told
+at 0.5, and at the one threshold for the whole place that hindsight chooses, which says how well it ranks. What lies in OUT already isn't trained again: the command goes on where it was stopped. The validation split is
 used as a place to judge, and never trains anything.
 """
 
@@ -26,8 +27,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
+import rasterio
+
+from satmask.datasets import read_dataset
+from satmask.windows import Window
+
 VARIANTS = Path(__file__).parent.parent / "recipes" / "building-folds.toml"
 PLACES = ("zanzibar", "kampala", "banepa", "catanduanes")
+ZOOMS = ("19", "20", "21")
+CUTS = np.linspace(0.02, 0.98, 49)
 MOST_JUDGED = 20_000_000  # bytes of one place's scenes at one zoom: enough to judge by
 
 
@@ -133,23 +142,42 @@ def _satmask(fold: Fold, *words: object) -> str:
     return done.stdout
 
 
-def row(fold: Fold) -> tuple[str, ...]:
-    """Scores of a place: IoU by zoom, their mean, then boundary IoU and the F1 of objects, as means of the zooms."""
+def best_iou(fold: Fold, judged: Path) -> float:
+    """IoU, as a mean of the zooms, at the threshold that is best for the place."""
+    counts = {zoom: np.zeros((2, len(CUTS) + 1)) for zoom in ZOOMS}
+    for samples in read_dataset(judged).splits.values():
+        for sample in samples:
+            truth = sample.labels.read(Window(0, 0, *sample.shape))
+            with rasterio.open(fold.predicted / f"{sample.name}.probabilities.tif") as file:
+                said, shown = file.read(1, masked=True), truth.labelled
+            shares = np.asarray(said.filled(0), np.float32)
+            zoom = re.sub(r".*_z(\d+)_.*", r"\1", sample.name)
+            for kind in (0, 1):
+                chosen = shares[shown & (truth.classes[..., 0] == kind)]
+                counts[zoom][kind] += np.bincount(np.searchsorted(CUTS, chosen, side="right"), minlength=len(CUTS) + 1)
+    ious = []
+    for invented, hit in counts.values():
+        above = np.cumsum([hit[::-1], invented[::-1]], axis=1)[:, -2::-1]
+        ious.append(above[0] / np.maximum(hit.sum() + above[1], 1))
+    return float(np.mean(ious, axis=0).max())
+
+
+def row(fold: Fold, judged: Path) -> tuple[str, ...]:
+    """Scores of a place: IoU by zoom, their mean, that at the best threshold, then boundary IoU and the F1 of objects."""
     scores = json.loads(fold.scores.read_text())
-    zooms = ("19", "20", "21")
-    ious = [scores["groups"][zoom]["pixels"]["pooled"]["iou"] for zoom in zooms]
-    details = [scores["group_details"][zoom] for zoom in zooms]
-    others = [[float(part[key]) for part in details] for key in ("boundary IoU", "object F1")]
-    numbers = [*ious, *map(mean, [ious, *others])]
+    ious = [scores["groups"][zoom]["pixels"]["pooled"]["iou"] for zoom in ZOOMS]
+    details = [scores["group_details"][zoom] for zoom in ZOOMS]
+    others = [mean(float(part[key]) for part in details) for key in ("boundary IoU", "object F1")]
+    numbers = [*ious, mean(ious), best_iou(fold, judged), *others]
     return fold.variant, fold.place, *(f"{number:.3f}" for number in numbers)
 
 
-def show(folds: list[Fold]) -> None:
+def show(folds: list[Fold], data: Path) -> None:
     """Print each variant's places, and the mean over them."""
-    head = ("variant", "held out", "zoom 19", "20", "21", "IoU", "boundary IoU", "object F1")
+    head = ("variant", "held out", "zoom 19", "20", "21", "IoU", "at the best threshold", "boundary IoU", "object F1")
     table = [head]
     for variant, members in groupby((fold for fold in folds if fold.scores.exists()), key=lambda fold: fold.variant):
-        told = [row(fold) for fold in members]
+        told = [row(fold, data / fold.place / "judged") for fold in members]
         means = (f"{mean(map(float, column)):.3f}" for column in list(zip(*told, strict=True))[2:])
         table += [*told, (variant, f"mean of {len(told)}", *means)]
     print("\n".join("| " + " | ".join(cells) + " |" for cells in table))
@@ -185,7 +213,7 @@ def main() -> None:
                 folds,
             )
         )
-    show(folds)
+    show(folds, options.out / "data")
 
 
 if __name__ == "__main__":
