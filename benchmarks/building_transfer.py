@@ -10,6 +10,7 @@ may train what ships, so a model is as new to it as it will be to its users.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,19 @@ def count(engine: Engine, trial: Trial) -> np.ndarray:
     return total
 
 
+def shares_by_class(engine: Engine, folder: Path) -> dict[str, float]:
+    """Which part of each class of land use is said to be a building."""
+    names = json.loads((folder / "classes.json").read_text())["classes"]
+    counts = np.zeros((len(names), 2), np.int64)
+    for image in sorted((folder / "val/images").iterdir()):
+        with rasterio.open(folder / "val/masks" / f"{image.stem}.png") as file:
+            truth = file.read(1)
+        with open_for(engine.info, image) as scene:
+            said = engine.info.decision.masks(predict_array(engine, scene)[0])[..., 0]
+        counts += np.stack([np.bincount(truth[chosen], minlength=len(names)) for chosen in (truth >= 0, said)], axis=1)
+    return {name: float(counts[int(id_), 1] / max(counts[int(id_), 0], 1)) for id_, name in names.items() if id_ != "0"}
+
+
 def _truth(mask: Path, grid: Any) -> np.ndarray:
     """Where a building is, on another grid of the same place."""
     with rasterio.open(mask) as source:
@@ -107,6 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         engine = open_engine(find_model(find_named(path)), threads=options.threads)
         for trial in trials(options.data):
             print(row(f"{path.name}, {trial.name}", count(engine, trial)), flush=True)
+        shares = shares_by_class(engine, options.data / "mumbai")
+        print(
+            f"| {path.name}, Mumbai: said to be a building |",
+            " | ".join(f"{n} {s:.3f}" for n, s in shares.items()),
+            "|",
+        )
 
 
 if __name__ == "__main__":
