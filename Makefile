@@ -56,7 +56,7 @@ OUT ?= building-model
 building-model: $(VENV)/.ready
 	test -d $(OUT)/joined || $(BIN)/satmask join $(DATA)/buildings $(OUT)/joined
 	cp $(OUT)/joined/legend.toml $(OUT)/joined/val/
-	$(BIN)/satmask train $(OUT)/joined --out $(OUT)/run $(if $(wildcard $(OUT)/run),--resume,--recipe recipes/building-model.toml --set network.weights=$(WEIGHTS))
+	$(BIN)/satmask train $(OUT)/joined --out $(OUT)/run $(if $(wildcard $(OUT)/run),--resume,--recipe recipes/building-model.toml --set network.weights=$(WEIGHTS) $(OPTIONS))
 	cp $(OUT)/run/model.onnx $(OUT)/buildings.onnx; cp $(OUT)/run/model.keras $(OUT)/buildings.keras
 	$(BIN)/satmask calibrate $(OUT)/buildings.onnx $(OUT)/joined/val
 	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for iou

@@ -4,12 +4,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# How long an example takes says more about what else the machine does.
+hypothesis.settings.register_profile("satmask", deadline=None)
+hypothesis.settings.load_profile("satmask")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -76,7 +76,7 @@ def test_memory_does_not_grow_with_the_scene(engine, tmp_path):
     assert large - small < 140e6
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 120), st.integers(1, 120), st.sampled_from([1, 4, 16]), st.data())
 def test_blended_windows_hold_every_pixel(height, width, stride, data):
     info = FakeInfo(stride=stride, halo=0, local=False)
@@ -134,7 +134,7 @@ def test_blending_is_the_weighted_mean_of_all_windows(seeing_all, tmp_path):
         np.testing.assert_array_equal(file.read(1), got)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([2, 16, 32]), st.integers(0, 300), st.integers(1, 4))
 def test_costs_are_counted_as_windows_are_cut(height, width, stride, halo, workers):
     info = FakeInfo(stride=stride, halo=halo, local=True)

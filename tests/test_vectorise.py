@@ -103,7 +103,7 @@ def test_polygons_are_the_same_whatever_the_blocks(name, block):
 
 
 @given(seed=st.integers(0, 2**32 - 1), height=st.integers(1, 12), width=st.integers(1, 12), labels=st.integers(2, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_small_mask_is_traced_exactly(seed, height, width, labels):
     mask = noise(seed, (height, width), labels)
     traced = trace(mask)
