@@ -15,7 +15,7 @@ SOURCE = Path(satmask.__file__).parent
 # those joined by `+`, and packages inside themselves. Imports for types alone don't count.
 ORDER = """
 errors progress processes shipping vector_io areas
-fetching+catalogue fingerprints morphology paths folders addresses buckets permissions tiff_directory legend windows sensors+augment compositing run figures stretching report timing
+fetching+catalogue fingerprints morphology paths folders addresses buckets permissions tiff_directory legend windows sensors+compositing+augment run figures stretching report timing
 pictures refinements merges shapes overviews
 alignment bands decisions scaling uncertainty novelty symmetry vectorise separation simplification squaring
 cleaning regularisation strips model_info
