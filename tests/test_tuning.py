@@ -1,5 +1,6 @@
 """Tuning: what is chosen is the best there is, and its gain is judged on places that it hasn't seen."""
 
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper
 
 from satmask.assembly import Assembly, Member
 from satmask.cli import main
+from satmask.cli import tune as cli_tune
 from satmask.datasets import Sample
 from satmask.decisions import Decision, read_decision
 from satmask.engines import Engine, open_engine
@@ -26,7 +28,7 @@ from satmask.refinements import Refinement, refine
 from satmask.scoring.coco import score_coco
 from satmask.separation import separate
 from satmask.submission import crowdai_results, find_tiles
-from satmask.tuning import Cache, assign, choose, digest_model, tune
+from satmask.tuning import LEAST_GAIN, Cache, assign, choose, digest_model, tune
 from satmask.tuning.measuring import Image
 from satmask.tuning.search import Tables, search
 from satmask.tuning.settings import AREAS_PX, THRESHOLDS, Setting, choices
@@ -254,11 +256,23 @@ def test_a_model_is_tuned_and_told(tmp_path):
 
 
 @pytest.mark.parametrize(("beyond", "better"), [(-1e-9, True), (1e-9, False)])
-def test_a_gain_of_thousandths_is_none(tmp_path, monkeypatch, beyond, better):
+def test_a_class_changes_from_the_least_gain_on(tmp_path, beyond, better):
     samples = [sample(tmp_path, number, f"place {number // 2}") for number in range(6)]
     house = tune(Copy(info()), samples, folds=3).choices[0]
-    monkeypatch.setattr("satmask.tuning.LEAST_GAIN", house.estimate - house.before + beyond)
-    assert tune(Copy(info()), samples, folds=3).choices[0].better == better
+    least = house.estimate - house.before + beyond
+    assert tune(Copy(info()), samples, folds=3, least_gain=least).choices[0].better == better
+
+
+def test_without_refining_only_thresholds_and_areas_are_chosen(tmp_path):
+    samples = [sample(tmp_path, number, f"place {number // 2}") for number in range(6)]
+    for metric in ("iou", "ap50"):
+        house = tune(Copy(info()), samples, metric=metric, folds=3, refine=False).choices[0]
+        assert (house.separate, house.opening, house.closing, house.hole) == (0, 0, 0, 0)
+        assert house.threshold != 0.5 or house.smallest > 0
+
+
+def test_a_gain_of_thousandths_is_none_unless_asked_for():
+    assert LEAST_GAIN == inspect.signature(cli_tune.tune).parameters["least_gain"].default == 0.005
 
 
 def test_places_stay_together(tmp_path):

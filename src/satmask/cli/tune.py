@@ -23,6 +23,12 @@ def tune(
     *,
     metric: Annotated[str, typer.Option("--for", help="iou, f1, dstl or ap50.")] = "iou",
     folds: Annotated[int, typer.Option(help="Parts in which images are judged, at most.")] = 5,
+    least_gain: Annotated[
+        float, typer.Option(help="By how much the estimate must be better; 0 takes what is hardly so.")
+    ] = 0.005,
+    refine: Annotated[
+        bool, typer.Option("--refine/--no-refine", help="Whether openings, closings, holes and separation are tried.")
+    ] = True,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -52,7 +58,8 @@ def tune(
         engine = open_engine(file)
         samples, how = _held_out(file, dataset, engine)
         complain(f"note: {name}: {how}")
-        settings = {"metric": metric, "folds": folds, "cache": _cache(file, engine, model, cache)}
+        settings = {"metric": metric, "folds": folds, "least_gain": least_gain, "refine": refine}
+        settings["cache"] = _cache(file, engine, model, cache)
         found = _tune(engine, samples, settings, quiet=quiet)
         better = [choice.name for choice in found.choices if choice.better]
         if better and not dry_run:

@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,7 +57,7 @@ class Choice:
         before: IoU, or AP, with the decision as it was; NaN where the class doesn't occur.
         estimate: The same where each image is decided by what was chosen without its part; NaN without a second part.
         after: The same on the images on which it was chosen, which flatters.
-        better: Whether the choice is to be used: the estimate is above what was before by `LEAST_GAIN`.
+        better: Whether the choice is to be used: the estimate is above what was before by the least gain.
     """
 
     name: str
@@ -138,6 +138,8 @@ def tune(
     *,
     metric: Metric = "iou",
     folds: int = 5,
+    least_gain: float = LEAST_GAIN,
+    refine: bool = True,
     cache: Cache | None = None,
     progress: Callable[[float, str], None] = lambda *_: None,
 ) -> Tuning:
@@ -153,6 +155,9 @@ def tune(
         samples: The images.
         metric: "iou", "f1", "dstl" or "ap50".
         folds: Parts at most, 2 or more.
+        least_gain: By how much images judged by what was chosen without them must get better; less than 0 takes the choice even
+            where they get a little worse.
+        refine: Whether opening, closing, holes and separation are tried, beside thresholds and smallest areas.
         cache: Where to keep what the network says; a folder that is gone afterwards by default.
         progress: Called with 1 and its name after each image, and with 0 and what is sought after that.
 
@@ -199,8 +204,9 @@ def tune(
                 for sample in samples
             ]
             tried = choices(engine.info, at, in_m2=bool(pixels), objects=metric == "ap50")
+            tried = tried if refine else replace(tried, refined={})
             tables = Tables(partial(_measure, images, parts, tried, pool, objects=metric == "ap50"))
-            found.append(choose(tables, tried, len(set(parts))))
+            found.append(choose(tables, tried, len(set(parts)), least_gain=least_gain))
     named = len({sample.place for sample in samples}) > 1
     return Tuning(tuple(found), metric, len(samples), len(set(parts)), named, bool(pixels))
 
@@ -220,13 +226,14 @@ def assign(samples: Sequence[Sample], folds: int) -> list[int]:
     return found
 
 
-def choose(tables: Tables, tried: Choices, parts: int) -> Choice:
+def choose(tables: Tables, tried: Choices, parts: int, *, least_gain: float = LEAST_GAIN) -> Choice:
     """Choose for one class, and judge the choice part by part.
 
     Args:
         tables: Tallies of settings by part.
         tried: What is tried.
         parts: How many parts there are; they share no place.
+        least_gain: What the estimate must gain for the choice to be better.
 
     Returns:
         The choice.
@@ -240,7 +247,7 @@ def choose(tables: Tables, tried: Choices, parts: int) -> Choice:
     if others:
         decided = [tables.of([found.setting])[0][left].at(found.area) for left, found in enumerate(others)]
         estimate = float(total(decided).scores()[0])
-    setting, better = best.setting, bool(estimate - own >= LEAST_GAIN) and _true(tables, tried)
+    setting, better = best.setting, bool(estimate - own >= least_gain) and _true(tables, tried)
     return Choice(
         tried.name,
         setting.threshold,
