@@ -130,11 +130,12 @@ def _draw_at_distances(
     random = np.random.default_rng([*seed, 3])
     known = np.where(np.isfinite(survey.gsds_m), survey.gsds_m, math.sqrt(finest * coarsest))
     wanted = finest * (coarsest / finest) ** ((np.arange(count) + random.random()) / count)
+    levels = np.unique(known)
     # Web maps of one zoom differ by latitude.
-    fit = np.maximum(wanted, known.min())[:, None] * ABOUT_AS_FINE >= known
+    fit = np.searchsorted(levels, np.maximum(wanted, levels[0]) * ABOUT_AS_FINE, side="right")
     drawn: list[tuple[int, Window, float]] = []
-    for number, distances in enumerate(np.split(wanted, np.flatnonzero(fit[1:].sum(1) != fit[:-1].sum(1)) + 1)):
-        weights = np.where(fit[len(drawn)], known**2, 0.0)
+    for number, distances in enumerate(np.split(wanted, np.flatnonzero(np.diff(fit)) + 1)):
+        weights = np.where(known <= levels[fit[len(drawn)] - 1], known**2, 0.0)
         settled: dict[str, Any] = {"count": len(distances), "seed": (*seed, number), "weights": weights}
         for (index, window), distance in zip(_draw(survey, **look, **settled), distances, strict=True):
             told = math.isfinite(survey.gsds_m[index])
