@@ -104,8 +104,8 @@ def quantise(
 ) -> onnx.ModelProto:
     """Rewrite a folded graph for eight bits.
 
-    The first convolution stays in float32, as raw values may have more than eight bits, and so do its few products; the
-    scores of the last one aren't rounded, so that probabilities aren't either.
+    The first convolution and what normalises the image before it stay in float32, as raw values may have more than eight
+    bits, and so do its few products; the scores of the last one aren't rounded, so that probabilities aren't either.
 
     Args:
         model: A folded graph; left as it is.
@@ -143,7 +143,7 @@ def quantise(
             _OneImage(_blank(model)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_WHOLE),
-            nodes_to_exclude=[names[0], *floats, *_lone_joins(model)],
+            nodes_to_exclude=[*_up_to(model, names[0]), *floats, *_lone_joins(model)],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -153,6 +153,12 @@ def quantise(
     scores = {node.output[0] for node in found.graph.node if node.name == names[-1]}
     before_elu = {node.input[0] for node in model.graph.node if node.op_type == "Elu"} if fused else set()
     return _standard(_unround(found, scores | before_elu))
+
+
+def _up_to(model: onnx.ModelProto, last: str) -> list[str]:
+    """Names of the nodes up to one of them, in the order in which they are computed."""
+    names = [node.name for node in model.graph.node]
+    return names[: names.index(last) + 1]
 
 
 def store_halves(model: onnx.ModelProto) -> onnx.ModelProto:
