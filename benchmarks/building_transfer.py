@@ -1,10 +1,11 @@
-"""How a building model does on sensors and places that it wasn't trained on: NAIP's houses and a WorldView scene.
+"""How a building model does on sensors and places that it wasn't trained on: NAIP's houses, a WorldView scene, Mumbai.
 
     python benchmarks/building_transfer.py MODEL [MODEL …] --data DATA
 
-DATA holds `naip/{train,val}/{img,mask}` (aerial RGB and near infrared, 0.6 m, class 1 is building, some houses aren't
-labelled) and `rasters/worldview_vegas_{uint16,buildings}.tif` (11 bits, 0.3 m, brought to 8 bits by percentiles). None of it
-may train what ships, so a model is as new to it as it will be to its users.
+DATA holds `naip/val/{img,mask}` (aerial RGB and near infrared, 0.6 m, class 1 is building, some houses aren't labelled),
+`rasters/worldview_vegas_{uint16,buildings}.tif` (11 bits, 0.3 m, brought to 8 bits by percentiles) and `mumbai` (RGB of 0.4 to
+0.5 m from space; its classes hold buildings and what lies between them, so what is told is how much of each is said to be a
+building). None of it may train what ships.
 """
 
 from __future__ import annotations

@@ -189,6 +189,21 @@ def test_what_else_is_read_stays_bands_last(turned, read_twice):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("shape", [None, (1, 5, 3)])
+def test_what_is_no_scaling_of_bands_stays_in_front(shape):
+    """A product of the image with itself, and one with a constant that differs from pixel to pixel."""
+    factor = "x" if shape is None else "scale"
+    nodes = [
+        helper.make_node("Mul", ["x", factor], ["s"]),
+        helper.make_node("Transpose", ["s"], ["y"], perm=[0, 3, 1, 2]),
+    ]
+    ends = [[helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [None] * 4)] for n in ("x", "y")]
+    scale = onnx.numpy_helper.from_array(np.ones(shape or (3,), np.float32), "scale")
+    model = helper.make_model(helper.make_graph(nodes, "g", *ends, initializer=[scale]))
+    text = model.SerializeToString()
+    assert onnx_export._normalise_by_band(model).SerializeToString() == text
+
+
 def test_the_same_network_gives_the_same_bytes(exported, tmp_path):
     network, info, path = exported
     twin = models.unet(3, 2, filters=(3, 4, 5))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,7 @@ def _normalise_by_band(model: onnx.ModelProto) -> onnx.ModelProto:
     tensor = graph.input[0].name
     while not chain or chain[-1].op_type != "Transpose":
         readers = [node for node in graph.node if tensor in node.input]
-        if len(readers) != 1 or readers[0].op_type not in {"Mul", "Add", "Transpose"}:
+        if len(readers) != 1 or not (readers[0].op_type == "Transpose" or _is_scaling(readers[0], weights)):
             return model
         chain += readers
         tensor = readers[0].output[0]
@@ -250,6 +250,12 @@ def _normalise_by_band(model: onnx.ModelProto) -> onnx.ModelProto:
     for node, content in zip(chain, [turn, *steps], strict=True):
         node.CopyFrom(content)
     return model
+
+
+def _is_scaling(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> bool:
+    """Whether a node multiplies by a constant, or adds one, that is a number or one a band."""
+    constants = [weights[name] for name in node.input if name in weights]
+    return node.op_type in {"Mul", "Add"} and len(constants) == 1 and constants[0].ndim <= 1
 
 
 def _scales(model: onnx.ModelProto, node: onnx.NodeProto) -> np.ndarray | None:
