@@ -77,10 +77,55 @@ def test_more_depth_parts_less_and_ends_with_groups():
     assert counts[0] > counts[-1] == groups(mask)[0] - 1
 
 
-def test_small_parts_are_not_cut_off():
-    two = disc(40, 40, 22) | disc(68, 40, 7)
-    assert separate(two, depth=1.5).max() == 2
-    assert separate(two, depth=1.5, smallest_px=150).max() == 1
+def dynamics(heights, mask):
+    """The oracle: pixels are uncovered one after the other, the highest first; where two lands meet, the lower top falls."""
+    land, found = {}, {}
+
+    def root(at):
+        while land[at] != at:
+            at = land[at]
+        return at
+
+    order = np.argsort(-heights[mask], kind="stable")
+    for at in zip(*(part[order].tolist() for part in np.nonzero(mask)), strict=True):
+        land[at] = at
+        for step in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+            beside = at[0] + step[0], at[1] + step[1]
+            if beside in land and (one := root(at)) != (other := root(beside)):
+                low, high = sorted((one, other), key=lambda top: heights[top])
+                found[low] = heights[low] - heights[at]
+                land[low] = high
+    return found | {top: np.inf for top in land if root(top) == top}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("depth", [0.01, 0.1, 0.3])
+def test_each_object_has_one_top_that_stands_out_far_enough(seed, depth):
+    mask = random_mask(seed + 20)
+    surface = cv2.GaussianBlur(np.random.default_rng(seed).random(mask.shape, np.float32), (0, 0), 1.5)
+    tops = [top for top, falls in dynamics(surface, mask).items() if falls >= depth]
+    labels = separate(mask, depth=depth, surface=surface)
+    assert labels.max() == len(tops)
+    assert {int(labels[top]) for top in tops} == set(range(1, len(tops) + 1))
+
+
+def test_distances_are_exact_so_that_no_memory_layout_decides():
+    mask = random_mask(31, (60, 80))
+    inside, outside = np.argwhere(mask), np.argwhere(~mask)
+    exact = np.zeros(mask.shape, np.float32)
+    exact[mask] = np.sqrt(((inside[:, None] - outside) ** 2).sum(axis=-1).min(axis=1))
+    for offset in range(4):
+        placed = np.zeros((mask.shape[0], mask.shape[1] + 4), bool)[:, offset : offset + mask.shape[1]]
+        placed[...] = mask
+        np.testing.assert_array_equal(separate(placed, depth=1), separate(mask, depth=1, surface=exact))
+
+
+@pytest.mark.parametrize("depth", [0.7, 1.5, 3])
+def test_by_distance_there_are_as_many_objects_as_widths_that_stand_out(depth):
+    mask = random_mask(30, (120, 160))
+    heights = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    expected = sum(falls >= depth for falls in dynamics(heights, mask).values())
+    assert separate(mask, depth=depth).max() == expected > groups(mask)[0]
 
 
 def test_probabilities_part_what_distances_cannot():

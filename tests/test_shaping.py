@@ -9,6 +9,7 @@ from affine import Affine
 from pyproj import CRS
 from shapely import affinity
 
+import satmask.shaping
 from satmask.cleaning import Cleaning
 from satmask.errors import SettingError
 from satmask.features import Shaping, Steps, find_features, stream_features
@@ -90,6 +91,23 @@ def test_features_are_the_same_whatever_the_strips(kind, name):
         frame, _ = streamed(classes, legend, said, shaping, rows=rows, steps=steps)
         assert listed(frame) == listed(whole.frame)
         assert steps.told() == whole.steps
+
+
+@pytest.mark.parametrize("name", ["parted", "parted by probability"])
+@pytest.mark.parametrize("kind", ["one class", "ids", "overlapping"])
+def test_objects_are_parted_together_as_they_are_one_by_one(kind, name, monkeypatch):
+    classes, legend, said = scenes()[kind]
+    given = {"probabilities": said, "shaping": SHAPINGS[name]}
+    together = find_features(classes, GRIDS[0], legend, **given)
+    for rule in ("EMPTY", "LITTLE_PX"):
+        monkeypatch.setattr(satmask.shaping, rule, 0)
+    drawn = []
+    monkeypatch.setattr(
+        satmask.shaping, "rasterise", lambda own, *rest, **more: drawn.append(len(own)) or rasterise(own, *rest, **more)
+    )
+    alone = find_features(classes, GRIDS[0], legend, **given)
+    assert max(drawn) == 1 < len(drawn)
+    assert listed(together.frame) == listed(alone.frame)
 
 
 @pytest.mark.parametrize("grid", GRIDS[1:])

@@ -6,7 +6,7 @@ may move can't meet. A cluster is shaped as soon as nothing can join it any more
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -29,6 +29,11 @@ TOLERANCE_PX = 1.5
 # How far squared outlines may move, in pixels; and simplified ones, in tolerances.
 SQUARED_PX = 8.0
 SIMPLIFIED = 4.0
+# Objects that are near one another are parted together: drawing each by itself costs more. So many pixels are drawn at once at
+# most, and so many times what the objects' boxes hold, unless it is hardly anything.
+TOGETHER_PX = 1 << 21
+EMPTY = 8
+LITTLE_PX = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,24 @@ def _firsts(polygons: np.ndarray) -> np.ndarray:
     return points[order][starts][:, ::-1]
 
 
+def _groups(boxes: np.ndarray, chosen: np.ndarray) -> Iterator[np.ndarray]:
+    """Put objects together that lie near one another, by their boxes: left, top, right, bottom."""
+    places = boxes[chosen, :2] // int(TOGETHER_PX**0.5)
+    group: list[int] = []
+    frame, filled = np.zeros(4, np.int64), 0
+    for at in chosen[np.lexsort((places[:, 0], places[:, 1]))].tolist():
+        box = boxes[at]
+        grown = np.concatenate([np.minimum(frame[:2], box[:2]), np.maximum(frame[2:], box[2:])]) if group else box
+        filled += int(np.prod(box[2:] - box[:2]))
+        if group and np.prod(grown[2:] - grown[:2]) > min(TOGETHER_PX, max(EMPTY * filled, LITTLE_PX)):
+            yield np.array(group)
+            group, grown, filled = [], box, int(np.prod(box[2:] - box[:2]))
+        group.append(at)
+        frame = grown
+    if group:
+        yield np.array(group)
+
+
 # Probabilities of a window, `(height, width, classes)`, or None.
 Said = Callable[[Window], "np.ndarray | None"]
 # Told of the name of a step, and of objects with their polygons as it left them.
@@ -284,43 +307,54 @@ class Shaper:
         """Cut objects that have grown together."""
         if not self._shaping.parts or not len(objects):
             return objects
-        parted = [(at, self._cut(objects, at)) for at in range(len(objects))]
-        cut = [found for _, found in parted if found is not None]
-        whole = np.array([found is None for _, found in parted])
-        return Objects.join([objects.take(whole), *cut])
+        whole, found = np.ones(len(objects), bool), []
+        for channel in np.unique(objects.channels).tolist():
+            depth, by_distance = self._shaping.depth(self._ids[channel]), self._shaping.separate_by == "distance"
+            depth = depth / self._gsd_m if by_distance else depth
+            if not depth:
+                continue
+            boxes = shapely.bounds(objects.polygons).astype(np.int64)
+            narrow = ((boxes[:, 2:] - boxes[:, :2]).min(axis=1) - 1) / 2 < depth
+            chosen = (objects.channels == channel) & ~(by_distance & narrow & ~objects.at_edge)
+            for members in _groups(boxes, np.flatnonzero(chosen)):
+                cut, parts = self._cut(objects.polygons[members], channel, depth, by_distance=by_distance)
+                whole[members[cut]] = False
+                found.append(parts)
+        return Objects.join([objects.take(whole), *found])
 
-    def _cut(self, objects: Objects, at: int) -> Objects | None:
-        """The parts of an object; None where it is one."""
-        depth = self._shaping.depth(self._ids[int(objects.channels[at])])
-        by_distance = self._shaping.separate_by == "distance"
-        depth = depth / self._gsd_m if by_distance else depth
-        left, top, right, bottom = (int(side) for side in objects.polygons[at].bounds)
-        narrow = (min(right - left, bottom - top) - 1) / 2 < depth and not objects.at_edge[at]
-        if not depth or (by_distance and narrow):
-            return None
+    def _cut(
+        self, polygons: np.ndarray, channel: int, depth: float, *, by_distance: bool
+    ) -> tuple[np.ndarray, Objects]:
+        """Which objects of a class are several, bool, and the parts of these."""
+        left, top, right, bottom = (int(side) for side in shapely.total_bounds(polygons))
         # A pixel more, but not beyond the scene.
         top, left = max(top - 1, 0), max(left - 1, 0)
         bottom, right = min(bottom + 1, self._shape[0]), min(right + 1, self._shape[1])
         window = Window(top, left, bottom - top, right - left)
-        moved = shapely.transform(objects.polygons[at], lambda points: points - (left, top))
-        mask = rasterise([moved], window.height, window.width) > 0
-        said, channel = self._said(window), int(objects.channels[at])
-        own = None if said is None else said[..., channel]
-        surface = (
-            None if by_distance or own is None else own / (np.iinfo(own.dtype).max if own.dtype.kind == "u" else 1)
-        )
-        labels = separate(mask, depth=depth, surface=surface)
-        count = int(labels.max())
-        if count < 2:
-            return None
-        polygons, numbers = outlines(labels)
-        polygons = polygons[np.argsort(numbers, kind="stable")]
-        polygons = np.asarray(shapely.transform(polygons, lambda points: points + np.array([left, top])), dtype=object)
+        moved = shapely.transform(polygons, lambda points: points - (left, top))
+        drawn = rasterise(list(moved), window.height, window.width, values=range(1, len(polygons) + 1))
+        surface = None if by_distance else self._own(window, channel)
+        if surface is not None and surface.dtype.kind == "u":
+            surface = surface / np.iinfo(surface.dtype).max
+        labels = separate(drawn > 0, depth=depth, surface=surface)
+        owners = np.zeros(int(labels.max()) + 1, np.int64)
+        owners[labels] = drawn
+        cut = np.bincount(owners, minlength=len(polygons) + 1) > 1
+        cut[0] = False
+        # Only parts of what was cut are left, and numbered from 1 again.
+        labels = (np.cumsum(cut[owners]) * cut[owners]).astype(np.int32)[labels]
+        traced, numbers = outlines(labels)
+        traced = traced[np.argsort(numbers, kind="stable")]
+        traced = np.asarray(shapely.transform(traced, lambda points: points + np.array([left, top])), dtype=object)
+        own = self._own(window, channel) if cut.any() else None
         table = measure_regions(labels, own)
-        columns = np.full(count, channel), table["area_px"], table["mean_probability"], table["min_probability"]
-        box = shapely.bounds(polygons)
-        at_edge = (box[:, 0] <= 0) | (box[:, 1] <= 0) | (box[:, 2] >= self._shape[1]) | (box[:, 3] >= self._shape[0])
-        return Objects(polygons, *columns, _firsts(polygons), box[:, 3], at_edge, np.zeros(count, bool))
+        columns = table["area_px"], table["mean_probability"], table["min_probability"]
+        return cut[1:], Objects.of(Traced(traced, np.full(len(traced), channel + 1), *columns), self._shape)
+
+    def _own(self, window: Window, channel: int) -> np.ndarray | None:
+        """What the network said of one class."""
+        said = self._said(window)
+        return None if said is None else said[..., channel]
 
     def _to_plane(self, polygons: np.ndarray) -> np.ndarray:
         return np.asarray(shapely.transform(polygons, lambda points: points @ self._plane), dtype=object)

@@ -21,6 +21,8 @@ from satmask.windows import Window
 
 # Pixels of a strip, for all classes.
 STRIP_PX = 1 << 22
+# Strips that are remembered: an object may lie in two.
+REMEMBERED = 2
 
 Read = Callable[[Window], np.ndarray]
 
@@ -92,7 +94,7 @@ class Decided:
         self._gsd_m, self._merges = gsd_m, merges
         self._rows = rows or max(STRIP_PX // max(shape[1] * len(legend), 1), 1)
         self._halo = max((reach(rule.refinement, gsd_m=gsd_m) for rule in rules), default=0)
-        self._last: tuple[int, np.ndarray] | None = None
+        self._recent: dict[int, np.ndarray] = {}
         # Of each class, which groups of each strip are filled, and which are kept; by their number in the strip.
         self._filled: list[list[np.ndarray] | None] = [None] * len(rules)
         self._kept: list[list[np.ndarray] | None] = [None] * len(rules)
@@ -109,10 +111,12 @@ class Decided:
         return np.asarray(strips[top : top + window.height, window.column : window.column + window.width])
 
     def _merged(self, strip: int) -> np.ndarray:
-        """Masks of a strip; the last one is remembered, for windows side by side."""
-        if self._last is None or self._last[0] != strip:
-            self._last = strip, merge(self._strip(strip), self._legend, self._merges)
-        return self._last[1]
+        """Masks of a strip; the last ones are remembered, for windows side by side and one object after the other."""
+        if strip not in self._recent:
+            while len(self._recent) >= REMEMBERED:
+                del self._recent[next(iter(self._recent))]
+            self._recent[strip] = merge(self._strip(strip), self._legend, self._merges)
+        return self._recent[strip]
 
     def _strip(self, strip: int) -> np.ndarray:
         """Masks of a strip, as far as groups are known."""
