@@ -59,7 +59,8 @@ building-model: $(VENV)/.ready
 	$(BIN)/satmask train $(OUT)/joined --out $(OUT)/run $(if $(wildcard $(OUT)/run),--resume,--recipe recipes/building-model.toml --set network.weights=$(WEIGHTS) $(OPTIONS))
 	cp $(OUT)/run/model.onnx $(OUT)/buildings.onnx; cp $(OUT)/run/model.keras $(OUT)/buildings.keras
 	$(BIN)/satmask calibrate $(OUT)/buildings.onnx $(OUT)/joined/val
-	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for iou --no-refine --least-gain 0
+	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for iou --only threshold,area --least-gain 0
+	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for ap50 --only separate
 	$(BIN)/satmask quantize $(OUT)/buildings.onnx --calibrate $(OUT)/joined --weights float16
 
 clean:

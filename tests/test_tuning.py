@@ -31,7 +31,7 @@ from satmask.submission import crowdai_results, find_tiles
 from satmask.tuning import LEAST_GAIN, Cache, assign, choose, digest_model, tune
 from satmask.tuning.measuring import Image
 from satmask.tuning.search import Tables, search
-from satmask.tuning.settings import AREAS_PX, THRESHOLDS, Setting, choices
+from satmask.tuning.settings import AREAS_PX, PARTS, THRESHOLDS, Setting, choices
 from satmask.tuning.tallies import total
 
 TWO = Legend.of(["house", "pond"])
@@ -206,6 +206,8 @@ def test_a_refinement_is_chosen_where_it_helps_alone():
     found = search(tables([bridged], tried, objects=True), [0], tried)
     assert found.setting.separate > 0 or found.setting.opening > 0
     assert found.score > 0.9
+    parted = search(tables([bridged], tried, objects=True), [0], tried.only(["separate"]))
+    assert parted.setting == replace(tried.own, separate=parted.setting.separate) != tried.own
     assert search(tables([apart], tried, objects=True), [0], tried).setting == tried.own
 
 
@@ -263,12 +265,23 @@ def test_a_class_changes_from_the_least_gain_on(tmp_path, beyond, better):
     assert tune(Copy(info()), samples, folds=3, least_gain=least).choices[0].better == better
 
 
-def test_without_refining_only_thresholds_and_areas_are_chosen(tmp_path):
+@pytest.mark.parametrize("only", [("threshold",), ("area",), ("threshold", "area"), ("closing", "hole"), ("separate",)])
+def test_only_what_is_asked_for_is_chosen(tmp_path, only):
     samples = [sample(tmp_path, number, f"place {number // 2}") for number in range(6)]
+    own = {"threshold": 0.5, "smallest": 0, "separate": 0, "opening": 0, "closing": 0, "hole": 0}
+    chosen = [{"area": "smallest"}.get(part, part) for part in only]
     for metric in ("iou", "ap50"):
-        house = tune(Copy(info()), samples, metric=metric, folds=3, refine=False).choices[0]
-        assert (house.separate, house.opening, house.closing, house.hole) == (0, 0, 0, 0)
-        assert house.threshold != 0.5 or house.smallest > 0
+        house = vars(tune(Copy(info()), samples, metric=metric, folds=3, only=only).choices[0])
+        assert {part: house[part] for part in own if part not in chosen} == {
+            part: value for part, value in own.items() if part not in chosen
+        }
+        if only != ("separate",):  # these houses don't touch
+            assert any(house[part] != own[part] for part in chosen)
+
+
+def test_all_is_chosen_unless_said_otherwise(tmp_path):
+    samples = [sample(tmp_path, number, f"place {number // 2}") for number in range(6)]
+    assert tune(Copy(info()), samples, folds=3) == tune(Copy(info()), samples, folds=3, only=PARTS)
 
 
 def test_a_gain_of_thousandths_is_none_unless_asked_for():
@@ -286,6 +299,8 @@ def test_places_stay_together(tmp_path):
 def test_what_cannot_be_tuned_is_refused(tmp_path):
     with pytest.raises(DataError, match="got none"):
         tune(Copy(info()), [])
+    with pytest.raises(SettingError, match="hole, got colour"):
+        tune(Copy(info()), [sample(tmp_path, 1)], only=["colour"])
     with pytest.raises(SettingError, match="got 'ap' and 5 folds"):
         tune(Copy(info()), [sample(tmp_path, 1)], metric="ap")
 

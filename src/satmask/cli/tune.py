@@ -26,9 +26,13 @@ def tune(
     least_gain: Annotated[
         float, typer.Option(help="By how much the estimate must be better; 0 takes what is hardly so.")
     ] = 0.005,
-    refine: Annotated[
-        bool, typer.Option("--refine/--no-refine", help="Whether openings, closings, holes and separation are tried.")
-    ] = True,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PART[,PART…]",
+            help="Choose these alone, of threshold, area, separate, opening, closing and hole; the rest stays as it is.",
+        ),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +62,8 @@ def tune(
         engine = open_engine(file)
         samples, how = _held_out(file, dataset, engine)
         complain(f"note: {name}: {how}")
-        settings = {"metric": metric, "folds": folds, "least_gain": least_gain, "refine": refine}
+        settings = {"metric": metric, "folds": folds, "least_gain": least_gain}
+        settings |= {"only": only.split(",")} if only else {}
         settings["cache"] = _cache(file, engine, model, cache)
         found = _tune(engine, samples, settings, quiet=quiet)
         better = [choice.name for choice in found.choices if choice.better]

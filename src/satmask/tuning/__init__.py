@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,7 @@ from satmask.prediction import LARGEST
 from satmask.tuning.cached import Cache, digest_info, digest_model
 from satmask.tuning.measuring import Image
 from satmask.tuning.search import Tables, search
-from satmask.tuning.settings import Choices, Setting, choices
+from satmask.tuning.settings import PARTS, Choices, Setting, choices
 from satmask.tuning.tallies import ObjectTally, Tally, total
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def tune(
     metric: Metric = "iou",
     folds: int = 5,
     least_gain: float = LEAST_GAIN,
-    refine: bool = True,
+    only: Collection[str] = PARTS,
     cache: Cache | None = None,
     progress: Callable[[float, str], None] = lambda *_: None,
 ) -> Tuning:
@@ -157,7 +157,7 @@ def tune(
         folds: Parts at most, 2 or more.
         least_gain: By how much images judged by what was chosen without them must get better; less than 0 takes the choice even
             where they get a little worse.
-        refine: Whether opening, closing, holes and separation are tried, beside thresholds and smallest areas.
+        only: What is chosen, of "threshold", "area", "separate", "opening", "closing" and "hole"; the rest stays as it is.
         cache: Where to keep what the network says; a folder that is gone afterwards by default.
         progress: Called with 1 and its name after each image, and with 0 and what is sought after that.
 
@@ -173,6 +173,9 @@ def tune(
     """
     if metric not in METRICS or folds < 2:
         msg = f"Tuning must be for {', '.join(METRICS)}, with 2 folds or more, got {metric!r} and {folds} folds."
+        raise SettingError(msg)
+    if not only or not set(only) <= set(PARTS):
+        msg = f"Tuning must choose some of {', '.join(PARTS)}, got {', '.join(only) or 'nothing'}."
         raise SettingError(msg)
     if not samples:
         msg = "Tuning must have images with labels, got none."
@@ -204,7 +207,7 @@ def tune(
                 for sample in samples
             ]
             tried = choices(engine.info, at, in_m2=bool(pixels), objects=metric == "ap50")
-            tried = tried if refine else replace(tried, refined={})
+            tried = tried.only(only)
             tables = Tables(partial(_measure, images, parts, tried, pool, objects=metric == "ap50"))
             found.append(choose(tables, tried, len(set(parts)), least_gain=least_gain))
     named = len({sample.place for sample in samples}) > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from satmask.refinements import Refinement
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from satmask.model_info import ModelInfo
 
 THRESHOLDS = (0.01, 0.02, *(round(0.05 * step, 2) for step in range(1, 20)), 0.98, 0.99)
@@ -21,6 +23,10 @@ REFINED_PX = {
     "closing": (0, 1, 1.5, 2),
     "hole": (0, 8, 32, 128, 512),
 }
+
+
+# All that can be chosen.
+PARTS = ("threshold", "area", *REFINED_PX)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,17 @@ class Choices:
     areas: tuple[float, ...]
     refined: dict[str, tuple[float, ...]]
     in_m2: bool
+
+    def only(self, parts: Collection[str]) -> Choices:
+        """The same, but that all but some of `PARTS` stays as it is."""
+        own = self.own.threshold
+        return replace(
+            self,
+            thresholds=self.thresholds if "threshold" in parts or own is None else (own,),
+            own_area=self.own_area if "area" in parts else 0,
+            areas=self.areas if "area" in parts else (self.areas[self.own_area],),
+            refined={key: values for key, values in self.refined.items() if key in parts},
+        )
 
 
 def choices(info: ModelInfo, at: int, *, in_m2: bool, objects: bool) -> Choices:
