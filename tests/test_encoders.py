@@ -234,7 +234,27 @@ def test_the_decoder_has_the_activation_asked_for_and_the_encoder_its_own():
     assert kinds["elu"] == kinds["relu"]
 
 
+@pytest.mark.parametrize(
+    ("skips", "frozen", "learns"),
+    [
+        ("narrow", 3, "block_6_expand"),
+        # What is joined here is the widest tensor of the level, which the next block begins with.
+        ("last", 3, "block_6_depthwise"),
+        ("narrow", 5, None),
+    ],
+)
+def test_frozen_levels_do_not_learn(skips, frozen, learns):
+    network = encoder_unet(3, 1, decoder=SLIM, skips=skips, frozen=frozen)
+    weighted = [layer for layer in network.layers if layer.weights]
+    encoder = [layer.name for layer in weighted if not layer.name.startswith(("up", "scores"))]
+    held = encoder[: encoder.index(learns) if learns else None]
+    assert {layer.name for layer in weighted if not layer.trainable} == set(held)
+
+
 def test_what_a_decoder_may_be_is_said():
+    for levels in (-1, 6):
+        with pytest.raises(SettingError, match=f"Frozen levels must be 0 to 5 for MobileNetV2, got {levels}"):
+            encoder_unet(3, 1, decoder=SLIM, frozen=levels)
     with pytest.raises(SettingError, match="Decoder's activation must be one of elu, relu, got 'tanh'"):
         encoder_unet(3, 1, decoder=SLIM, decoder_activation="tanh")
     with pytest.raises(SettingError, match="Skips must be one of last, narrow, got 'wide'"):

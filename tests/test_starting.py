@@ -14,7 +14,7 @@ from satmask.models import build
 from satmask.recipe import Recipe
 from satmask.run import Run
 from satmask.training import train
-from satmask.training.carrying import match_bands, take_over, weighted
+from satmask.training.carrying import freeze, match_bands, settled, take_over, weighted
 
 UNET = ["network.filters=[4, 6]"]
 SMALL = ["window=32", "batch=4", "windows_per_epoch=16", "compile=false", "epochs=1"]
@@ -105,6 +105,17 @@ def test_a_new_head_keeps_the_body_and_the_classes_that_it_knows():
     np.testing.assert_allclose(after[..., 0], before[..., 1], atol=1e-6)
     old, now = (weighted(network)[-1].get_weights()[0] for network in (given, new))
     assert not any(np.array_equal(now[..., 1], old[..., channel]) for channel in range(3))
+
+
+def test_what_a_start_froze_learns_again_but_for_how_it_normalises():
+    options = {"bands": 3, "classes": 1, "activation": "sigmoid", "decoder": [4] * 5}
+    given, new = (build("encoder", **options, frozen=frozen) for frozen in (5, 0))
+    assert not given.get_layer("block_6_expand").trainable
+    freeze(new, settled(given))
+    for layer in weighted(new):
+        assert layer.trainable == (layer.name.startswith(("up", "scores")) or "BN" not in layer.name.upper()), (
+            layer.name
+        )
 
 
 def test_another_network_is_refused():

@@ -13,14 +13,13 @@ from typing import Literal
 import numpy as np
 import shapely
 
-from satmask.attributes import measure_regions
 from satmask.cleaning import Cleaning
 from satmask.errors import SettingError
-from satmask.masks import outlines, rasterise
+from satmask.masks import rasterise
 from satmask.regularisation import regularise
 from satmask.separation import separate
 from satmask.simplification import match_borders, simplify
-from satmask.vectorise import Traced
+from satmask.vectorise import Traced, trace
 from satmask.vectorise.linking import connect
 from satmask.windows import Window
 
@@ -341,15 +340,12 @@ class Shaper:
         owners[labels] = drawn
         cut = np.bincount(owners, minlength=len(polygons) + 1) > 1
         cut[0] = False
-        # Only parts of what was cut are left, and numbered from 1 again.
-        labels = (np.cumsum(cut[owners]) * cut[owners]).astype(np.int32)[labels]
-        traced, numbers = outlines(labels)
-        traced = traced[np.argsort(numbers, kind="stable")]
-        traced = np.asarray(shapely.transform(traced, lambda points: points + np.array([left, top])), dtype=object)
-        own = self._own(window, channel) if cut.any() else None
-        table = measure_regions(labels, own)
-        columns = table["area_px"], table["mean_probability"], table["min_probability"]
-        return cut[1:], Objects.of(Traced(traced, np.full(len(traced), channel + 1), *columns), self._shape)
+        parts = trace(np.where(cut[drawn], labels, 0), self._own(window, channel) if cut.any() else None)
+        placed = np.asarray(
+            shapely.transform(parts.polygons, lambda points: points + np.array([left, top])), dtype=object
+        )
+        labelled = replace(parts, polygons=placed, labels=np.full(len(parts), channel + 1))
+        return cut[1:], Objects.of(labelled, self._shape)
 
     def _own(self, window: Window, channel: int) -> np.ndarray | None:
         """What the network said of one class."""

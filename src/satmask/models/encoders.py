@@ -72,6 +72,7 @@ def encoder_unet(
     decoder: Sequence[int] = (128, 64, 48, 32, 16),
     decoder_activation: str = "elu",
     skips: str = "last",
+    frozen: int = 0,
     activation: str = "sigmoid",
     scale: Scaling | None = None,
     offset: Scaling | None = None,
@@ -93,6 +94,8 @@ def encoder_unet(
         decoder_activation: "elu", or "relu", which prediction is faster with: ONNX Runtime makes it one with the convolution.
         skips: "last" joins the last tensor of each level, "narrow" the last one that isn't as wide as the widest, and not
             the image: where blocks widen inside and narrow at their ends, as in MobileNetV2, far less to compute.
+        frozen: Levels of the encoder that keep their weights, counted from the finest; each halves the sides. All of them
+            leave only the way up to be trained, which few images can't lead astray.
         activation: "sigmoid" where classes may overlap, "softmax" where they exclude each other.
         scale: What raw values are multiplied with inside; that of `encoder_scaling` where left out.
         offset: What is added after that; 0 where only the scale is given.
@@ -126,8 +129,12 @@ def encoder_unet(
     if len(decoder) != len(levels) - 1:
         msg = f"Decoder must have {len(levels) - 1} widths for {encoder}, got {len(decoder)}."
         raise SettingError(msg)
+    if not 0 <= frozen < len(levels):
+        msg = f"Frozen levels must be 0 to {len(levels) - 1} for {encoder}, got {frozen}."
+        raise SettingError(msg)
     body = _drop_preprocessing(keras.Model(image, _decode(levels, decoder, decoder_activation)))
     load_weights(body, encoder, weights, reverse_bands=encoder in _BY_CAFFE)
+    _freeze(body, image, levels[1 : frozen + 1])
     return keras.Model(body.input, head(body.output, classes, activation), name="encoder_unet")
 
 
@@ -225,6 +232,14 @@ def _decode(skips: Sequence[Any], widths: Sequence[int], activation: str) -> Any
             x = layers.Concatenate(name=f"up{level}_join")([x, skips[level]])
         x = convolve_twice(x, width, name=f"up{level}", activation=activation)
     return x
+
+
+def _freeze(body: Any, image: Any, levels: Sequence[Any]) -> None:
+    """Keep what leads to some levels from learning."""
+    held = [level for level in levels if level is not None]
+    names = {layer.name for layer in keras.Model(image, held).layers} if held else set()
+    for layer in body.layers:
+        layer.trainable = layer.trainable and layer.name not in names
 
 
 def _drop_preprocessing(body: Any) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HEAD = "scores"
 # Options of a start that say where its numbers came from, not how it is built.
-NOT_BUILT = ("weights", "scale", "offset", "activation")
+NOT_BUILT = ("weights", "scale", "offset", "activation", "frozen")
 # Networks that put the image in front of their features where they join the two; all others put it behind.
 _IMAGE_FIRST = ("dilated",)
 # By how much the spread of values may differ, either way, before they are taken for another kind of values.
@@ -162,6 +162,15 @@ def freeze(network: Any, frozen: Sequence[int]) -> None:
     layers = weighted(network)
     for place in frozen:
         layers[place].trainable = False
+
+
+def settled(network: Any) -> tuple[int, ...]:
+    """Which of the layers that hold weights are batch normalisation that doesn't learn, as it may be folded into weights.
+
+    Whatever else a start didn't train may be trained now.
+    """
+    layers = enumerate(weighted(network))
+    return tuple(at for at, one in layers if isinstance(one, keras.layers.BatchNormalization) and not one.trainable)
 
 
 def weighted(network: Any) -> list[Any]:

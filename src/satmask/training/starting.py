@@ -15,7 +15,7 @@ from satmask.errors import ModelError, SettingError
 from satmask.model_file import ModelInfo, read_info
 from satmask.recipe import NetworkRecipe, Recipe
 from satmask.run import write_text
-from satmask.training.carrying import NOT_BUILT, carry_scaling, shared_classes, weighted
+from satmask.training.carrying import NOT_BUILT, carry_scaling, settled, shared_classes
 
 if TYPE_CHECKING:
     from satmask.legend import Legend
@@ -143,7 +143,6 @@ def begin(start: Start, recipe: Recipe, seen: Survey, legend: Legend) -> tuple[B
     """
     given = start.load()
     scale, offset = carry_scaling(given, start.info, seen)
-    frozen = tuple(place for place, layer in enumerate(weighted(given)) if not layer.trainable)
     classes = shared_classes(start.info.legend, legend)
     names = [band.name for band in start.info.bands]
     said = (
@@ -151,7 +150,7 @@ def begin(start: Start, recipe: Recipe, seen: Survey, legend: Legend) -> tuple[B
         f"{len(classes)} of {len(legend)} classes are known to it."
     )
     beginning = Beginning(
-        name=start.name, sha256=start.sha256, scale=tuple(scale), offset=tuple(offset), frozen=frozen, said=said
+        name=start.name, sha256=start.sha256, scale=tuple(scale), offset=tuple(offset), frozen=settled(given), said=said
     )
     return beginning, given
 
