@@ -165,18 +165,17 @@ def _firsts(polygons: np.ndarray) -> np.ndarray:
 
 def _groups(boxes: np.ndarray, chosen: np.ndarray) -> Iterator[np.ndarray]:
     """Put objects together that lie near one another, by their boxes: left, top, right, bottom."""
-    places = boxes[chosen, :2] // int(TOGETHER_PX**0.5)
+    places, areas = boxes[chosen, :2] // int(TOGETHER_PX**0.5), np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     group: list[int] = []
-    frame, filled = np.zeros(4, np.int64), 0
+    frame, filled = boxes[:1].ravel(), 0
     for at in chosen[np.lexsort((places[:, 0], places[:, 1]))].tolist():
-        box = boxes[at]
-        grown = np.concatenate([np.minimum(frame[:2], box[:2]), np.maximum(frame[2:], box[2:])]) if group else box
-        filled += int(np.prod(box[2:] - box[:2]))
-        if group and np.prod(grown[2:] - grown[:2]) > min(TOGETHER_PX, max(EMPTY * filled, LITTLE_PX)):
+        low, high = np.minimum(frame[:2], boxes[at, :2]), np.maximum(frame[2:], boxes[at, 2:])
+        if group and np.prod(high - low) > min(TOGETHER_PX, max(EMPTY * (filled + areas[at]), LITTLE_PX)):
             yield np.array(group)
-            group, grown, filled = [], box, int(np.prod(box[2:] - box[:2]))
+            group, filled = [], 0
+        frame = np.concatenate([low, high]) if group else boxes[at]
         group.append(at)
-        frame = grown
+        filled += areas[at]
     if group:
         yield np.array(group)
 
