@@ -85,7 +85,7 @@ def until(page, condition, seconds=15):
         if condition():
             return
         page.wait_for_timeout(50)
-    raise AssertionError(condition)
+    raise AssertionError(page.locator("body").inner_text())
 
 
 def hold(page, name):

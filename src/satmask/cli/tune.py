@@ -63,7 +63,7 @@ def tune(
         samples, how = _held_out(file, dataset, engine)
         complain(f"note: {name}: {how}")
         settings = {"metric": metric, "folds": folds, "least_gain": least_gain}
-        settings |= {"only": only.split(",")} if only else {}
+        settings |= {"only": [part.strip() for part in only.split(",")]} if only else {}
         settings["cache"] = _cache(file, engine, model, cache)
         found = _tune(engine, samples, settings, quiet=quiet)
         better = [choice.name for choice in found.choices if choice.better]

@@ -177,6 +177,9 @@ def tune(
     if not only or not set(only) <= set(PARTS):
         msg = f"Tuning must choose some of {', '.join(PARTS)}, got {', '.join(only) or 'nothing'}."
         raise SettingError(msg)
+    if set(only) == {"separate"} and metric != "ap50":
+        msg = f"Tuning of separation alone must be for ap50, got {metric}: parting objects changes no pixel."
+        raise SettingError(msg)
     if not samples:
         msg = "Tuning must have images with labels, got none."
         raise DataError(msg)
