@@ -306,13 +306,14 @@ class Shaper:
         if not self._shaping.parts or not len(objects):
             return objects
         whole, found = np.ones(len(objects), bool), []
+        by_distance = self._shaping.separate_by == "distance"
+        boxes = shapely.bounds(objects.polygons).astype(np.int64)
+        narrowest = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
         for channel in np.unique(objects.channels).tolist():
-            depth, by_distance = self._shaping.depth(self._ids[channel]), self._shaping.separate_by == "distance"
-            depth = depth / self._gsd_m if by_distance else depth
+            depth = self._shaping.depth(self._ids[channel]) / (self._gsd_m if by_distance else 1)
             if not depth:
                 continue
-            boxes = shapely.bounds(objects.polygons).astype(np.int64)
-            narrow = ((boxes[:, 2:] - boxes[:, :2]).min(axis=1) - 1) / 2 < depth
+            narrow = (narrowest - 1) / 2 < depth
             chosen = (objects.channels == channel) & ~(by_distance & narrow & ~objects.at_edge)
             for members in _groups(boxes, np.flatnonzero(chosen)):
                 cut, parts = self._cut(objects.polygons[members], channel, depth, by_distance=by_distance)

@@ -169,7 +169,7 @@ def tune(
         DataError: If there are no images.
 
     References:
-        Vincent & Soille, "Watersheds in digital spaces", 1991, https://doi.org/10.1109/34.87344, for what parts objects.
+        Grimaud, "New measure of contrast: the dynamics", 1992, https://doi.org/10.1117/12.60650, for what parts objects.
     """
     if metric not in METRICS or folds < 2:
         msg = f"Tuning must be for {', '.join(METRICS)}, with 2 folds or more, got {metric!r} and {folds} folds."
