@@ -1,5 +1,6 @@
 """Running from the viewer: the files are those of `satmask predict`, one at a time, and what was stopped goes on."""
 
+import itertools
 import time
 
 import numpy as np
@@ -73,14 +74,33 @@ def test_a_result_is_that_of_predict_and_is_shown_at_once(runner, folder, tmp_pa
     predict_scene(open_engine(folder / "runs/small/model.onnx"), folder / "town.tif", tmp_path / "other")
     assert contents(folder / "predicted" / "runs-small") == contents(tmp_path / "other")
     (shown,) = runner._shown.shelf.places
-    until(lambda: runner.result(job) is not None)
-    (shown,) = runner._shown.shelf.places
     assert shown.name == "predicted/runs-small/town"
     assert runner.result(job) is shown
     assert shown.first("image") is not None
     # Who still has the scene by itself on the screen goes on seeing it, and a link to it leads to the result.
     assert runner._shown.layer(place.first("image").id)[0] is place
     assert runner._shown.now(place.id) == shown.id
+
+
+def test_what_is_told_to_be_done_has_its_result_however_long_the_folder_takes(folder):
+    looks = itertools.count()
+
+    def look():
+        number = next(looks)
+        if number > 0:
+            time.sleep(1)
+        if number == 1:
+            message = "Folder must be there, got none."
+            raise SettingError(message)
+        return open_shelf(folder)
+
+    runner = Runner(Shown(look))
+    (place,) = runner._shown.shelf.places
+    for _ in range(2):  # the first isn't found for once, which costs the next one nothing
+        job = runner.start(place, offer(runner, "runs/small"))
+        until(lambda number=job.id: job_of(runner, number).ended)
+    assert runner.result(job_of(runner, job.id)) is not None
+    runner.close()
 
 
 def test_what_was_stopped_goes_on_to_the_same_bytes(runner, folder, tmp_path):

@@ -85,7 +85,7 @@ class JobQueue:
     """Does one job after the other. Safe in threads.
 
     Args:
-        on_end: Called with each job that has ended, in the queue's thread.
+        on_end: Called with each job that has ended, in the queue's thread, before it is told that it has.
         threads: Processor threads of a job; all by default.
     """
 
@@ -161,7 +161,10 @@ class JobQueue:
             with self._lock:
                 self._process = None
                 ended = self._end(job.id, process.returncode)
+            # Whoever hears that it's done finds its result: it is told last.
             self._on_end(ended)
+            with self._lock:
+                self._jobs[ended.id] = ended
 
     def _begin(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "satmask.viewing.job_process"]
@@ -199,14 +202,14 @@ class JobQueue:
             self._change(id_, **{name: told[name] for name in ("total", "error") if name in told})
 
     def _end(self, id_: int, code: int) -> Job:
-        """Say how a job has ended. One that was done before it could be stopped is done."""
+        """How a job has ended. One that was done before it could be stopped is done."""
         job = self._jobs[id_]
         if job.classes is not None:
-            return self._change(id_, state="done")
+            return replace(job, state="done")
         if job.state == "stopping" or code == STOPPED:
-            return self._change(id_, state="cancelled")
+            return replace(job, state="cancelled")
         error = job.error or f"Prediction must end by itself, but its process ended with code {code}. Start it again."
-        return self._change(id_, state="failed", error=error)
+        return replace(job, state="failed", error=error)
 
     def _stop(self) -> None:
         """Let the process stop by itself: the end of its stdin tells it to. Kill it if it doesn't."""

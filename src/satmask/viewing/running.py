@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from satmask.errors import SettingError
+from satmask.errors import SatmaskError, SettingError
 from satmask.scene_lists import MARKS
 from satmask.viewing.files import NotFoundError
 from satmask.viewing.job_queue import Job, JobQueue, Order
@@ -98,7 +99,8 @@ class Runner:
 
     def _ended(self, job: Job) -> None:
         if job.classes is not None:
-            self._shown.look_again()
+            with contextlib.suppress(SatmaskError, OSError):  # a folder that is gone costs what waits nothing
+                self._shown.look_again()
 
 
 def plain(job: Job, root: Path) -> str:
