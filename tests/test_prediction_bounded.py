@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from satmask.errors import SettingError
 from satmask.fitting import open_for
 from satmask.prediction import choose_window, predict_array, predict_scene, walk
 from satmask.prediction.blending import cell_of, overlapping, taper
-from satmask.prediction.planning import find_room, parse_bytes, plan_scene
+from satmask.prediction.planning import Footprint, _room, find_room, parse_bytes, plan_scene
 from satmask.prediction.tiling import LARGEST, WINDOW_PX, lay_out
 from satmask.prediction.walking import Seeing
 from satmask.windows import cover, round_up
@@ -99,6 +100,7 @@ class FakeInfo:
 
     def __init__(self, **said):
         self.stride, self.halo, self.local, self.margin = said["stride"], said["halo"], said["local"], 0
+        self.legend = ("one",)
 
 
 def test_a_taper_never_reaches_zero():
@@ -171,6 +173,27 @@ def test_sizes_of_memory_are_read():
     for text in ("", "GB", "2 GBs", "-1GB", "0", "1i"):
         with pytest.raises(SettingError, match="such as 2GB"):
             parse_bytes(text)
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(9e9, 2), (2.6e9, 2), (1.4e9, 2), (0.9e9, 1)])
+def test_a_memory_is_used_in_the_way_that_is_done_soonest(memory, expected):
+    """With a large halo, one large window at a time computes far less than two small ones."""
+    engine = SimpleNamespace(info=FakeInfo(stride=32, halo=309, local=True))
+    scene = SimpleNamespace(shape=(8192, 8192), name="scene")
+    taken = Footprint(base_bytes=150e6, bytes_per_px=250.0, seconds_per_px=1e-6, at_once=2)
+    room = _room(engine, scene, taken, int(memory))
+    assert (room.at_once, room.memory_bytes <= memory) == (expected, True)
+
+    def work(at_once, largest):
+        tiling = lay_out(
+            engine.info, scene.shape, size=choose_window(engine.info, scene.shape, workers=at_once, largest=largest)
+        )
+        return -(-len(tiling) // at_once) * tiling.side[0] * tiling.side[1]
+
+    chosen = work(room.at_once, room.largest)
+    for at_once in (1, 2):
+        fitting = [side for side in range(672, 3841, 96) if taken.memory(side**2, 4 * side**2, at_once) <= memory]
+        assert all(chosen <= 1.01 * work(at_once, side) for side in fitting)
 
 
 def test_less_memory_means_smaller_windows(engine, tmp_path):

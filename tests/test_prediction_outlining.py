@@ -14,7 +14,8 @@ from satmask.engines import open_engine
 from satmask.errors import SceneError
 from satmask.polygon_writer import PolygonWriter
 from satmask.prediction import finishing, predict_scene
-from satmask.prediction.outlining import GivenUpError, Known, _timeless
+from satmask.prediction.following import GivenUpError, Known
+from satmask.prediction.outlining import _timeless
 from satmask.rasters import RasterKind, RasterWriter
 from satmask.scene import Scene
 from satmask.windows import Window
@@ -26,9 +27,10 @@ def place(tmp_path_factory, write_convolutions):
 
 
 @pytest.fixture(scope="module")
-def engine(place, write_convolutions):
-    """A network whose classes follow from each pixel alone: no smallest area."""
-    return open_engine(write_convolutions(place / "local.onnx", ("river", "house"), layers=3, width=8))
+def engines(place, write_convolutions):
+    """Networks whose classes follow from each pixel alone, and from objects: there is a smallest area."""
+    local = write_convolutions(place / "local.onnx", ("river", "house"), layers=3, width=8)
+    return {"pixels": open_engine(local), "objects": open_engine(place / "model.onnx")}
 
 
 def test_waiting_ends_when_rows_are_there_or_never_will_be():
@@ -52,9 +54,12 @@ def test_waiting_ends_when_rows_are_there_or_never_will_be():
     assert said == [3, -9]
 
 
-def test_polygons_come_while_windows_are_missing(engine, place, tmp_path, monkeypatch):
-    """Strips of the scene's width are traced before its last row of windows is known."""
+@pytest.mark.parametrize("decided", ["pixels", "objects"])
+def test_polygons_come_while_windows_are_missing(engines, decided, place, tmp_path, monkeypatch):
+    """Strips of the scene's width are decided and traced before its last row of windows is known."""
+    engine = engines[decided]
     monkeypatch.setattr("satmask.vectorise.raster.STRIP_PX", 400 * 20)
+    monkeypatch.setattr("satmask.prediction.finishing.STRIP_PX", 2 * 400 * 20)
     traced, at_end, write, finish = threading.Event(), [], PolygonWriter.write, finishing.Drafts.finish
     monkeypatch.setattr(PolygonWriter, "write", lambda self, frame: (write(self, frame), traced.set())[0])
     monkeypatch.setattr(finishing.Drafts, "finish", lambda self: (at_end.append(traced.wait(20)), finish(self))[1])
@@ -65,19 +70,21 @@ def test_polygons_come_while_windows_are_missing(engine, place, tmp_path, monkey
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_polygons_that_cannot_be_written_end_the_run_at_once(engine, place, tmp_path, monkeypatch):
+@pytest.mark.parametrize("decided", ["pixels", "objects"])
+def test_polygons_that_cannot_be_written_end_the_run_at_once(engines, decided, place, tmp_path, monkeypatch):
     def fail(*_):
         msg = "no room"
         raise DataSourceError(msg)
 
     monkeypatch.setattr("satmask.vectorise.raster.STRIP_PX", 400 * 20)
+    monkeypatch.setattr("satmask.prediction.finishing.STRIP_PX", 2 * 400 * 20)
     monkeypatch.setattr(PolygonWriter, "write", fail)
     seen = []
     with pytest.raises(
         SceneError, match=r"Polygons must be written whole, got 'no room'.*windows of scene\.tif are kept"
     ):
         predict_scene(
-            engine,
+            engines[decided],
             place / "scene.tif",
             tmp_path,
             size=SIZE,

@@ -93,3 +93,46 @@ def test_a_group_that_winds_through_many_strips_is_one():
     )
     np.testing.assert_array_equal(found[..., 0], decision.masks(spiral[..., None].astype(np.float32))[..., 0])
     assert found.sum() == spiral.sum() - 6
+
+
+def strips_read(decision, mask):
+    """How many strips of ten rows are read for the first."""
+    seen, said = set(), mask[..., None].astype(np.float32)
+
+    def read(window):
+        seen.add(window.row)
+        return said[window.slices] >= 0.5
+
+    decided = Decided(read, mask.shape, decision.legend, rules_of(decision, gsd_m=None), gsd_m=None, rows=10)
+    first = Window(0, 0, 10, mask.shape[1])
+    np.testing.assert_array_equal(decided.read(first), decision.masks(said)[first.slices])
+    return len(seen)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "settings", "strips"),
+    [
+        ((3, 9), {"min_area_px": (5,)}, 1),  # ends in the strip
+        ((3, 12), {"min_area_px": (9,)}, 2),  # is large enough in the next
+        ((3, 60), {"min_area_px": (15,)}, 2),  # however long it is
+        ((3, 25), {"min_area_px": (90,)}, 3),  # ends too small
+        ((3, 60), {"min_area_px": (90,)}, 6),
+        ((3, 60), {"shapes": (Shape("path", large_px=9),)}, 6),  # a look is had when it is whole
+        ((0, 0), {"min_area_px": (5,)}, 1),
+    ],
+)
+def test_no_more_is_read_than_it_takes_to_be_sure(drawn, settings, strips):
+    mask = np.zeros((60, 30), bool)
+    mask[slice(*drawn), 4] = True
+    decision = Decision(Legend.of(["path"]), **settings)
+    assert strips_read(decision, mask) == strips
+
+
+@pytest.mark.parametrize(("hole", "strips"), [((4, 6), 1), ((4, 16), 2), ((4, 55), 2), (None, 1)])
+def test_holes_are_filled_as_soon_as_they_are_known_to_be_small(hole, strips):
+    mask = np.zeros((60, 30), bool)
+    mask[2:58, 2:28] = True
+    if hole:
+        mask[hole[0] : hole[1], 10] = False
+    decision = Decision(Legend.of(["path"]), refinements=(Refinement("path", min_hole_px=14),))
+    assert strips_read(decision, mask) == strips

@@ -1,13 +1,15 @@
 """Strips: masks of a scene of any size opened, closed, filled and rid of small groups, as if they were in memory.
 
 What a disc reaches is read beside a strip. Groups of pixels are found strip by strip and joined where they go on in the
-next one; what is kept of each is a few numbers. So the same pixels come out whatever the strips.
+next one; what is kept of each is a few numbers. So the same pixels come out whatever the strips. A strip is decided once it
+is sure which of its groups are chosen: mostly a strip later, for a river that crosses the scene at its end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,9 +22,9 @@ from satmask.vectorise.linking import connect
 from satmask.windows import Window
 
 # Pixels of a strip, for all classes.
-STRIP_PX = 1 << 22
-# Strips that are remembered: an object may lie in two.
-REMEMBERED = 2
+STRIP_PX = 1 << 21
+# Strips that are remembered at each step: one is decided when the next one or two are known, and an object may lie in two.
+REMEMBERED = 3
 
 Read = Callable[[Window], np.ndarray]
 
@@ -57,9 +59,10 @@ def rules_of(decision: Decision, *, gsd_m: float | None) -> list[Rule]:
 
 
 class Decided:
-    """Masks of a scene after what a decision does to them, read window by window.
+    """Masks of a scene after what a decision does to them, read window by window, from the top.
 
-    Groups of pixels are looked for when this is made, in one pass over the scene, or in two where holes are filled.
+    Groups of pixels are looked for no farther down than it takes to know which of a window's are filled or kept. So what is
+    read may still grow, if `read` waits for it.
 
     Args:
         read: Gives the masks of a window as thresholds make them, bool, `(height, width, classes)`.
@@ -94,14 +97,13 @@ class Decided:
         self._gsd_m, self._merges = gsd_m, merges
         self._rows = rows or max(STRIP_PX // max(shape[1] * len(legend), 1), 1)
         self._halo = max((reach(rule.refinement, gsd_m=gsd_m) for rule in rules), default=0)
-        self._recent: dict[int, np.ndarray] = {}
-        # Of each class, which groups of each strip are filled, and which are kept; by their number in the strip.
-        self._filled: list[list[np.ndarray] | None] = [None] * len(rules)
-        self._kept: list[list[np.ndarray] | None] = [None] * len(rules)
-        if any(rule.refinement.hole_px(gsd_m) > 1 for rule in rules):
-            self._filled = self._survey(self._fills, holes=True)
-        if any(rule.chooses for rule in rules):
-            self._kept = self._survey(self._keeps, holes=False)
+        filling = [self._filling(rule) for rule in rules]
+        keeping = [self._keeping(rule) for rule in rules]
+        step: Strips = self._widened
+        for surveys in (filling, keeping):
+            if any(surveys):
+                step = lru_cache(REMEMBERED)(_Chosen(step, surveys, self._top).strip)
+        self._merged = lru_cache(REMEMBERED)(lambda strip: merge(step(strip), legend, merges))
 
     def read(self, window: Window) -> np.ndarray:
         """Masks of a window that lies in the scene, bool, `(height, width, classes)`."""
@@ -110,128 +112,175 @@ class Decided:
         top = window.row - first * self._rows
         return np.asarray(strips[top : top + window.height, window.column : window.column + window.width])
 
-    def _merged(self, strip: int) -> np.ndarray:
-        """Masks of a strip; the last ones are remembered, for windows side by side and one object after the other."""
-        if strip not in self._recent:
-            while len(self._recent) >= REMEMBERED:
-                del self._recent[next(iter(self._recent))]
-            self._recent[strip] = merge(self._strip(strip), self._legend, self._merges)
-        return self._recent[strip]
-
-    def _strip(self, strip: int) -> np.ndarray:
-        """Masks of a strip, as far as groups are known."""
-        masks = self._widened(strip)
-        for at in range(len(self._rules)):
-            if (fill := self._filled[at]) is not None:
-                masks[..., at] |= fill[strip][_label(~masks[..., at], holes=True)]
-            if (keep := self._kept[at]) is not None:
-                masks[..., at] = keep[strip][_label(masks[..., at], holes=False)]
-        return masks
+    def _top(self, strip: int) -> int:
+        """First row of a strip, or the scene's height behind the last."""
+        return min(strip * self._rows, self._shape[0])
 
     def _widened(self, strip: int) -> np.ndarray:
         """Masks of a strip opened and closed; a disc at its edge sees what lies beyond."""
-        top = strip * self._rows
-        bottom = min(top + self._rows, self._shape[0])
+        top, bottom = self._top(strip), self._top(strip + 1)
         above, below = max(top - self._halo, 0), min(bottom + self._halo, self._shape[0])
         masks = np.array(self._read(Window(above, 0, below - above, self._shape[1])) != 0)
         for at, rule in enumerate(self._rules):
             masks[..., at] = widen(masks[..., at], rule.refinement, gsd_m=self._gsd_m)
         return masks[top - above : bottom - above]
 
-    def _survey(
-        self, choose: Callable[[Rule, _Groups], np.ndarray | None], *, holes: bool
-    ) -> list[list[np.ndarray] | None]:
-        """Find the groups of the whole scene, class by class, and choose some."""
-        surveys = [_Survey(holes=holes) for _ in self._rules]
-        for strip in range(-(-self._shape[0] // self._rows)):
-            masks = self._strip(strip)
-            for at, survey in enumerate(surveys):
-                survey.add(~masks[..., at] if holes else masks[..., at], strip * self._rows)
-        found: list[list[np.ndarray] | None] = []
-        for rule, survey in zip(self._rules, surveys, strict=True):
-            groups = survey.finish()
-            chosen = choose(rule, groups)
-            found.append(None if chosen is None else groups.by_strip(chosen))
-        return found
-
-    def _fills(self, rule: Rule, groups: _Groups) -> np.ndarray | None:
-        """Holes to be filled."""
+    def _filling(self, rule: Rule) -> _Survey | None:
+        """Looks for the holes that are filled."""
         smallest = rule.refinement.hole_px(self._gsd_m)
-        return None if smallest <= 1 else ~groups.at_edge(self._shape) & (groups.pixels < smallest)
 
-    def _keeps(self, rule: Rule, groups: _Groups) -> np.ndarray | None:
-        """Objects to be kept."""
-        if not rule.chooses:
-            return None
-        keep = groups.pixels >= rule.smallest_px
-        if rule.shape is not None:
-            keep &= looks_right(groups.pixels, groups.boxes, rule.shape, self._shape)
-        return np.asarray(keep)
+        def judge(groups: _Groups) -> np.ndarray:
+            small = ~groups.at_edge(self._shape) & (groups.pixels < smallest)
+            return np.asarray(np.where(small, np.where(groups.whole, CHOSEN, OPEN), LEFT))
+
+        return _Survey(judge, self._shape[0], holes=True) if smallest > 1 else None
+
+    def _keeping(self, rule: Rule) -> _Survey | None:
+        """Looks for the objects that are kept."""
+
+        def judge(groups: _Groups) -> np.ndarray:
+            large = groups.pixels >= rule.smallest_px
+            if rule.shape is None:
+                return np.asarray(np.where(large, CHOSEN, np.where(groups.whole, LEFT, OPEN)))
+            large &= looks_right(groups.pixels, groups.boxes, rule.shape, self._shape)
+            return np.asarray(np.where(groups.whole, np.where(large, CHOSEN, LEFT), OPEN))
+
+        return _Survey(judge, self._shape[0], holes=False) if rule.chooses else None
+
+
+# Masks of a strip by its number, bool, `(rows, width, classes)`.
+Strips = Callable[[int], np.ndarray]
+# What is known of a group: whether it is chosen, or that this depends on what lies below.
+CHOSEN, LEFT, OPEN = np.array([1, 0, -1], np.int8)
+
+
+class _Chosen:
+    """Masks with their chosen holes filled, or with their chosen objects only.
+
+    Args:
+        masks: Gives the masks.
+        surveys: Chooses, for each class; None leaves a class as it is.
+        top: First row of a strip.
+    """
+
+    def __init__(self, masks: Strips, surveys: Sequence[_Survey | None], top: Callable[[int], int]) -> None:
+        self._masks, self._top = masks, top
+        self._surveys = [(at, survey) for at, survey in enumerate(surveys) if survey]
+        self._labelled = lru_cache(REMEMBERED)(self._label)
+        self._known = 0
+
+    def strip(self, strip: int) -> np.ndarray:
+        """Masks of a strip."""
+        # All go down together: each strip is read once for all classes.
+        while not all(survey.knows(strip) for _, survey in self._surveys):
+            _, found = self._labelled(self._known)
+            for (_, survey), (labels, stats) in zip(self._surveys, found, strict=True):
+                survey.add(labels, stats, self._top(self._known))
+            self._known += 1
+        masks, found = self._labelled(strip)
+        masks = masks.copy()
+        for (at, survey), (labels, _) in zip(self._surveys, found, strict=True):
+            chosen = survey.chosen(strip)[labels]
+            masks[..., at] = masks[..., at] | chosen if survey.holes else chosen
+        return masks
+
+    def _label(self, strip: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+        masks = self._masks(strip)
+        return masks, [survey.find(masks[..., at]) for at, survey in self._surveys]
 
 
 @dataclass(frozen=True, eq=False)
 class _Groups:
-    """Groups of pixels of a scene.
+    """Groups of pixels, as far as they are known.
 
     Attributes:
         pixels: Pixels of each, int64, `(groups,)`.
         boxes: First column, first row, columns and rows of each, int64, `(groups, 4)`.
-        numbers: Group of each piece, a group's part in a strip, int64, `(pieces,)`.
-        pieces: Pieces of each strip.
+        whole: Whether nothing more can belong to it, bool.
     """
 
     pixels: np.ndarray
     boxes: np.ndarray
-    numbers: np.ndarray
-    pieces: list[int]
+    whole: np.ndarray
 
     def at_edge(self, shape: tuple[int, int]) -> np.ndarray:
         """Whether each touches the scene's edge, bool."""
         left, top, width, height = self.boxes.T
         return np.asarray((left == 0) | (top == 0) | (left + width == shape[1]) | (top + height == shape[0]))
 
-    def by_strip(self, chosen: np.ndarray) -> list[np.ndarray]:
-        """Whether each piece belongs to a chosen group, strip by strip; by its number, False for number 0."""
-        parts = np.split(chosen[self.numbers], np.cumsum(self.pieces)[:-1])
-        return [np.append(False, part) for part in parts]
-
 
 class _Survey:
-    """Finds groups of pixels strip by strip."""
+    """Follows groups of pixels from strip to strip, and tells which are chosen as soon as that is sure.
 
-    def __init__(self, *, holes: bool) -> None:
-        self._holes = holes
-        self._stats: list[np.ndarray] = []
-        self._joints: list[np.ndarray] = []
-        self._count = 0
-        self._row: np.ndarray | None = None
+    Args:
+        judge: Says CHOSEN, LEFT or OPEN of groups; what is whole can't be OPEN, and what isn't OPEN stays as it is.
+        height: Rows of the scene.
+        holes: Whether groups of pixels that are not in the mask are meant.
+    """
 
-    def add(self, mask: np.ndarray, top: int) -> None:
-        """Go on with the next strip."""
+    def __init__(self, judge: Callable[[_Groups], np.ndarray], height: int, *, holes: bool) -> None:
+        self.holes, self._judge, self._height = holes, judge, height
+        # Groups are numbered as they begin; one that meets another goes on under the other's number.
+        self._joined, self._judged = np.zeros(0, np.int64), np.zeros(0, np.int8)
+        self._pieces: list[np.ndarray] = []
+        # Those that reach the last row: their numbers, pixels and boxes, and which of them each pixel of that row is of.
+        self._open, self._stats = np.zeros(0, np.int64), np.zeros((0, 5), np.int64)
+        self._row = np.zeros(0, np.int64)
+
+    def find(self, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Number the groups of a strip from 1, and measure them; holes share edges or corners, as outlines do."""
         import cv2
 
-        labels, stats = _find(mask, holes=self._holes)
-        stats = stats[1:].astype(np.int64)
-        stats[:, cv2.CC_STAT_TOP] += top
-        if self._row is not None:
-            self._joints.append(_meeting(self._row, labels[0], self._count, holes=self._holes))
-        self._stats.append(stats)
-        # Pieces of the scene are numbered from 0; -1 is none.
-        self._row = np.where(labels[-1] > 0, labels[-1] - 1 + self._count, -1)
-        self._count += len(stats)
+        drawn, connectivity = (~mask, 8) if self.holes else (mask, 4)
+        found = cv2.connectedComponentsWithStats(drawn.astype(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S)
+        return found[1], found[2]
 
-    def finish(self) -> _Groups:
-        """Join pieces to groups."""
-        joints = np.concatenate(self._joints) if self._joints else np.zeros((0, 2), np.int64)
-        roots = connect(self._count, joints[:, 0], joints[:, 1])
-        first, numbers = np.unique(roots, return_inverse=True)
-        stats = np.concatenate(self._stats)
-        pixels = np.bincount(numbers, stats[:, 4], minlength=len(first)).astype(np.int64)
-        low = np.full((len(first), 2), np.iinfo(np.int64).max)
-        high = np.zeros((len(first), 2), np.int64)
-        np.minimum.at(low, numbers, stats[:, :2])
-        np.maximum.at(high, numbers, stats[:, :2] + stats[:, 2:4])
-        return _Groups(pixels, np.concatenate([low, high - low], axis=1), numbers, [len(part) for part in self._stats])
+    def add(self, labels: np.ndarray, stats: np.ndarray, top: int) -> None:
+        """Go on with the next strip."""
+        known, count, before = len(self._open), len(stats) - 1, len(self._joined)
+        stats = stats[1:].astype(np.int64)
+        stats[:, 1] += top
+        joints = _meeting(self._row, labels[0], known, holes=self.holes) if top else np.zeros((0, 2), np.int64)
+        first, at = np.unique(connect(known + count, joints[:, 0], joints[:, 1]), return_inverse=True)
+        numbers = np.append(self._open, np.arange(before, before + count))
+        self._joined = np.append(self._joined, numbers[known:])
+        self._joined[numbers] = numbers[first][at]
+        self._pieces.append(numbers[first][at[known:]])
+
+        together = _sum_up(np.concatenate([self._stats, stats]), at, len(first))
+        last = np.where(labels[-1] > 0, np.append(at, -1)[known + labels[-1] - 1], -1)
+        goes_on = np.zeros(len(first), bool)
+        goes_on[last[last >= 0]] = top + len(labels) < self._height
+        self._judged = np.append(self._judged, np.full(count, OPEN))
+        self._judged[numbers[first]] = self._judge(_Groups(together[:, 4], together[:, :4], ~goes_on))
+        self._open, self._stats = numbers[first][goes_on], together[goes_on]
+        self._row = np.where(last >= 0, np.append(np.cumsum(goes_on) - 1, -1)[last], -1)
+
+    def knows(self, strip: int) -> bool:
+        """Whether it is sure which groups of a strip are chosen."""
+        return strip < len(self._pieces) and not (self._judged[self._numbers(strip)] == OPEN).any()
+
+    def chosen(self, strip: int) -> np.ndarray:
+        """Whether each group of a strip is chosen, bool; by its number in the strip, False for number 0."""
+        return np.append(False, self._judged[self._numbers(strip)] == CHOSEN)
+
+    def _numbers(self, strip: int) -> np.ndarray:
+        """What the groups of a strip go on as."""
+        numbers = self._pieces[strip]
+        while not np.array_equal(joined := self._joined[numbers], numbers):
+            numbers = joined
+        self._pieces[strip] = numbers
+        return numbers
+
+
+def _sum_up(stats: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:
+    """Boxes and pixels of what belongs together, int64, `(count, 5)`."""
+    low, high = np.full((count, 2), np.iinfo(np.int64).max), np.zeros((count, 2), np.int64)
+    np.minimum.at(low, at, stats[:, :2])
+    np.maximum.at(high, at, stats[:, :2] + stats[:, 2:4])
+    pixels = np.zeros((count, 1), np.int64)
+    np.add.at(pixels[:, 0], at, stats[:, 4])
+    return np.concatenate([low, high - low, pixels], axis=1)
 
 
 def _meeting(above: np.ndarray, below: np.ndarray, count: int, *, holes: bool) -> np.ndarray:
@@ -241,17 +290,3 @@ def _meeting(above: np.ndarray, below: np.ndarray, count: int, *, holes: bool) -
         pairs += [(above[1:], below[:-1]), (above[:-1], below[1:])]
     found = [np.stack([one, other - 1 + count], axis=1)[(one >= 0) & (other > 0)] for one, other in pairs]
     return np.unique(np.concatenate(found).astype(np.int64), axis=0)
-
-
-def _label(mask: np.ndarray, *, holes: bool) -> np.ndarray:
-    return _find(mask, holes=holes)[0]
-
-
-def _find(mask: np.ndarray, *, holes: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Number groups of pixels; holes share edges or corners, as outlines do."""
-    import cv2
-
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=8 if holes else 4, ltype=cv2.CV_32S
-    )
-    return labels, stats

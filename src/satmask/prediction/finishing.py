@@ -1,8 +1,7 @@
 """Finishing: what a network said about a scene becomes the files that a GIS opens, piece by piece.
 
 Pieces come in row order, from the network or from a store. No step holds a whole scene in memory: rasters are written to
-drafts on disk, objects are found and polygons traced strip by strip, while later pieces come where objects needn't be known
-in full.
+drafts on disk, objects are found and polygons traced strip by strip, while later pieces come.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import numpy as np
 from satmask import __version__
 from satmask.decisions import merge
 from satmask.masks import flatten
+from satmask.prediction.following import Follower
 from satmask.prediction.outlining import OutlinedDrafts, Outlines
 from satmask.prediction.pieces import decide
 from satmask.rasters import RasterKind, RasterWriter, legend_tags
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from satmask.decisions import Decision
     from satmask.legend import Legend
+    from satmask.prediction.following import Known
     from satmask.prediction.pieces import Piece
     from satmask.scene import Imagery
 
@@ -124,6 +125,7 @@ class Drafts:
             drafts = OutlinedDrafts(self._classes, self._said, self._masks)
             path = folder / f"{stem}.gpkg"
             self._outlines = self._open.enter_context(Outlines(path, scene, decision, drafts)) if polygons else None
+            self._objects = self._open.enter_context(Follower(self._decide_objects, "objects")) if self._whole else None
             undo.pop_all()
         self._written = [self._said, self._classes, *(file for _, file in self._extra)]
         kept = [("probabilities", self._said)] if probabilities else []
@@ -159,8 +161,9 @@ class Drafts:
 
     def _end_row(self, rows: int) -> None:
         """Go on with what needs whole rows, while the network is at the next."""
-        if self._outlines and not self._whole:
-            self._outlines.tell(rows)
+        follower = self._objects or self._outlines
+        if follower:
+            follower.tell(rows)
         if rows < self._scene.shape[0]:
             for file in self._written:
                 file.flush()
@@ -181,8 +184,8 @@ class Drafts:
             Files by name: "classes", "probabilities" if kept, those of extra layers, and "polygons" if there are; and the
             number of polygons.
         """
-        if self._whole:
-            self._decide_whole()
+        if self._objects:
+            self._objects.finish()
         # Compression takes one core a raster, and goes on while polygons are traced and written.
         with ThreadPoolExecutor(2) as pool:
             finished = {name: pool.submit(file.finish) for name, file in self._kept.items()}
@@ -199,13 +202,17 @@ class Drafts:
         if self._masks:
             self._masks.write(masks.astype(np.uint8), window)
 
-    def _decide_whole(self) -> None:
-        """Decide, now that objects are known in full."""
+    def _decide_objects(self, known: Known) -> None:
+        """Decide strip by strip, as soon as it is known which objects of a strip are kept."""
         decision, (height, width), gsd_m = self._decision, self._scene.shape, self._scene.grid.gsd_m
         limits, rows = np.asarray(decision.thresholds, np.float32), max(STRIP_PX // (width * len(decision.legend)), 1)
-        read = self._said.read
+
+        def read(window: Window) -> np.ndarray:
+            known.wait(window.row + window.height)
+            return self._said.read(window) >= limits
+
         decided = Decided(
-            lambda window: read(window) >= limits,
+            read,
             (height, width),
             decision.legend,
             rules_of(decision, gsd_m=gsd_m),
@@ -215,7 +222,7 @@ class Drafts:
         )
         for row in range(0, height, rows):
             strip = Window(row, 0, min(rows, height - row), width)
-            self._paint(decided.read(strip), np.isnan(read(strip, [1])[..., 0]), strip)
+            self._paint(decided.read(strip), np.isnan(self._said.read(strip, [1])[..., 0]), strip)
             if self._outlines:
                 self._outlines.tell(row + strip.height)
 

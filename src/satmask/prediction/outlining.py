@@ -1,14 +1,9 @@
-"""Outlining: polygons of a scene are traced from its drafts while the network goes on with later windows.
-
-A thread of its own follows what has been written, strip by strip, and waits where a strip isn't complete yet. Which strips
-it reads doesn't depend on when they came, so neither do the bytes.
-"""
+"""Outlining: polygons of a scene are traced from its drafts while the network goes on with later windows."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -18,6 +13,7 @@ import numpy as np
 from satmask.errors import SceneError
 from satmask.features import shaping_of, stream_features
 from satmask.polygon_writer import PolygonWriter, stream_polygons
+from satmask.prediction.following import Follower
 from satmask.vector_io import pyogrio
 
 if TYPE_CHECKING:
@@ -27,49 +23,10 @@ if TYPE_CHECKING:
     import geopandas
 
     from satmask.decisions import Decision
+    from satmask.prediction.following import Known
     from satmask.rasters import RasterWriter
     from satmask.scene import Imagery
     from satmask.windows import Window
-
-
-class Known:
-    """Rows of a scene that are complete, from the top; who needs more waits.
-
-    Examples:
-        >>> known = Known()
-        >>> known.tell(3)
-        >>> known.wait(2)
-    """
-
-    def __init__(self) -> None:
-        self._rows, self._ended, self._changed = 0, False, threading.Condition()
-
-    def tell(self, rows: int) -> None:
-        """So many rows are complete."""
-        with self._changed:
-            self._rows = rows
-            self._changed.notify_all()
-
-    def end(self) -> None:
-        """No more will come: whoever waits for more gives up."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def wait(self, rows: int) -> None:
-        """Wait until so many rows are complete.
-
-        Raises:
-            GivenUpError: If they never will be.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._rows >= rows)
-            if self._rows < rows:
-                raise GivenUpError
-
-
-class GivenUpError(Exception):
-    """What was to be outlined doesn't come any more; whoever ended it says why."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +52,14 @@ class Outlines:
         scene: The scene.
         decision: How probabilities become classes.
         drafts: What is outlined.
-
-    Attributes:
-        known: Is told how much of the drafts is complete.
     """
 
     def __init__(self, path: Path, scene: Imagery, decision: Decision, drafts: OutlinedDrafts) -> None:
-        self.known = Known()
         self._scene, self._decision, self._drafts = scene, decision, drafts
         with contextlib.ExitStack() as undo:
             undo.enter_context(_timeless())
             self._writer = undo.enter_context(PolygonWriter(path, layer="polygons"))
-            pool = undo.enter_context(ThreadPoolExecutor(1, thread_name_prefix="satmask-polygons"))
-            undo.callback(self.known.end)
-            self._written = pool.submit(self._write)
+            self._follower = undo.enter_context(Follower(self._write, "polygons"))
             self._open = undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -123,18 +74,15 @@ class Outlines:
         Raises:
             SceneError: If polygons can't be written.
         """
-        self.known.tell(rows)
-        if self._written.done():
-            self._written.result()
+        self._follower.tell(rows)
 
     def finish(self) -> tuple[Path, int]:
         """Wait for the rest; the file, and how many polygons it holds."""
-        self.known.tell(self._scene.shape[0])
-        return self._written.result(), self._writer.rows
+        return self._follower.finish(), self._writer.rows
 
-    def _write(self) -> Path:
+    def _write(self, known: Known) -> Path:
         try:
-            for frame in self._frames():
+            for frame in self._frames(known):
                 self._writer.write(frame)
             return self._writer.finish()
         except pyogrio.errors.DataSourceError as error:
@@ -142,13 +90,13 @@ class Outlines:
             msg = f"Polygons must be written whole, got {reason!r:.160} for {where}. Is there room on the disk?"
             raise SceneError(msg) from error
 
-    def _frames(self) -> Iterator[geopandas.GeoDataFrame]:
+    def _frames(self, known: Known) -> Iterator[geopandas.GeoDataFrame]:
         decision, grid = self._decision, self._scene.grid
         if self._drafts.masks:
-            return self._frames_by_class(self._drafts.masks)
+            return self._frames_by_class(self._drafts.masks, known)
 
         def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
-            self.known.wait(window.row + window.height)
+            known.wait(window.row + window.height)
             return self._drafts.classes.read(window)[..., 0], self._drafts.said.read(window)
 
         shaping = shaping_of(decision, grid)
@@ -160,7 +108,7 @@ class Outlines:
         smallest = dict(zip(decision.legend.ids, decision.smallest_px(grid.gsd_m), strict=True))
         return (frame[frame["area_px"] >= frame["class_id"].map(smallest)] for frame in frames)
 
-    def _frames_by_class(self, masks: RasterWriter) -> Iterator[geopandas.GeoDataFrame]:
+    def _frames_by_class(self, masks: RasterWriter, known: Known) -> Iterator[geopandas.GeoDataFrame]:
         """Polygons of classes that overlap, one class after the other."""
         legend, grid = self._decision.legend, self._scene.grid
         shaping = shaping_of(self._decision, grid)
@@ -168,7 +116,7 @@ class Outlines:
         for number, (id_, name) in enumerate(zip(legend.ids, legend.names, strict=True), start=1):
 
             def read(window: Window, *, number: int = number, id_: int = id_) -> tuple[np.ndarray, np.ndarray]:
-                self.known.wait(window.row + window.height)
+                known.wait(window.row + window.height)
                 drawn = masks.read(window, [number])[..., 0] * np.asarray(id_, legend.dtype)
                 return drawn, self._drafts.said.read(window, [number])
 

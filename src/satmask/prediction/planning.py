@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING
 
 from satmask.errors import SettingError
 from satmask.fitting import PLAIN, Reading, open_for
-from satmask.prediction.tiling import MOST_HALOS, Tiling, choose_window, frame, largest_window, lay_out, least_window
+from satmask.prediction.tiling import (
+    MOST_HALOS,
+    Tiling,
+    choose_window,
+    frame,
+    largest_window,
+    lay_out,
+    least_window,
+    work_px,
+)
 from satmask.prediction.walking import Seeing, run_step
 from satmask.windows import round_up
 
@@ -248,15 +257,20 @@ def parse_bytes(text: str) -> int:
 
 
 def _room(engine: Engine, scene: Imagery, footprint: Footprint, memory_bytes: int) -> Room:
-    """The largest windows that fit; fewer at a time where even the smallest don't."""
+    """What fits and is done soonest: many windows at a time, or fewer that are larger and repeat less."""
     info = engine.info
     classes, least = len(info.legend), least_window(info)
     most = max(largest_window(info, halos=MOST_HALOS if info.local else 0), least)
+    found = []
     for at_once in range(footprint.at_once, 0, -1):
         for side in range(most - most % info.stride, least - 1, -info.stride):
             taken = footprint.memory(side**2, 4 * classes * side**2, at_once)
-            if taken <= memory_bytes and (side >= 2 * least or side == least or at_once == 1):
-                return Room(side, at_once, taken)
+            if taken <= memory_bytes:
+                size = choose_window(info, scene.shape, workers=at_once, largest=side)
+                found.append((work_px(info, scene.shape, size, workers=at_once), Room(side, at_once, taken)))
+                break
+    if found:
+        return min(found, key=lambda pair: pair[0])[1]
     needed = footprint.memory(least**2, 4 * classes * least**2, 1)
     msg = (
         f"Memory must hold a window of {least} pixels, got {memory_bytes / 1e6:,.0f} MB for {scene.name}. "

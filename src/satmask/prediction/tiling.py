@@ -133,8 +133,8 @@ def frame(shape: tuple[int, int], info: ModelInfo) -> tuple[int, int]:
 def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, largest: int | None = None) -> int:
     """Choose the largest side of a scene's windows so that the network computes least, halos included.
 
-    Small windows repeat more halo and cost something each, large ones take more memory, and with several workers as many windows as make whole
-    rounds are best: a scene that would fit one window is cut in two for two workers where that pays.
+    Small windows repeat more halo and cost something each, large ones take more memory, and with several workers as many
+    windows as make whole rounds are best: a scene that would fit one window is cut in two for two workers where that pays.
 
     Args:
         info: Gives halo and stride.
@@ -155,10 +155,30 @@ def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, 
     sizes = np.arange(least, round_up(limit, stride) + 1, stride)
     if largest is not None:
         sizes = sizes[sizes <= max(largest, least)]
-    (tall, rows), (wide, columns) = (_cut(side, sizes, margin, stride) for side in (height, width))
+    work, windows = _work(info, shape, sizes, margin, workers)
+    return int(sizes[np.lexsort((windows, work))[0]])
+
+
+def work_px(info: ModelInfo, shape: tuple[int, int], size: int, *, workers: int = 1) -> int:
+    """Pixels that each worker computes of a scene, and what its windows cost besides, reckoned in pixels.
+
+    Args:
+        info: Gives halo and stride.
+        shape: `(height, width)` of the scene.
+        size: Side of a window at most, in pixels.
+        workers: Windows that are run at the same time.
+    """
+    margin = round_up(info.halo, info.stride) if info.local else _shared(size, info.stride) // 2
+    return int(_work(info, shape, np.array([size]), margin, workers)[0][0])
+
+
+def _work(
+    info: ModelInfo, shape: tuple[int, int], sizes: np.ndarray, margin: int, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that each worker computes, and windows, for many sizes at once."""
+    (tall, rows), (wide, columns) = (_cut(side, sizes, margin, info.stride) for side in frame(shape, info))
     windows = rows * columns
-    rounds = -(-windows // workers)
-    return int(sizes[np.lexsort((windows, rounds * (tall * wide + WINDOW_PX)))[0]])
+    return -(-windows // workers) * (tall * wide + WINDOW_PX), windows
 
 
 def largest_window(info: ModelInfo, *, halos: int = HALOS) -> int:
