@@ -1,5 +1,6 @@
 """Laws of the model file: same probabilities, same bytes, and no stranger gets in."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -89,10 +90,28 @@ SMALL = {
 }
 
 
+@functools.cache
+def converted(name, bands):
+    """A network, what it is converted to, and the bytes that tf2onnx wrote on the way: made once, for this takes long."""
+    network, written, convert_here = (
+        randomise(models.build(name, bands=bands, classes=2, **SMALL[name])),
+        [],
+        onnx_export._convert_here,
+    )
+
+    def note(network, target):
+        convert_here(network, target)
+        written.append(target.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_convert_here", note)
+        model = convert(network)
+    return network, model, written[0]
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_every_network_keeps_its_probabilities_and_repeats_no_tensor(name):
-    network = randomise(models.build(name, bands=3, classes=2, **SMALL[name]))
-    model = convert(network)
+    network, model, _ = converted(name, 3)
     kinds = [node.op_type for node in model.graph.node]
     assert kinds.count("Resize") == sum(isinstance(layer, keras.layers.UpSampling2D) for layer in network.layers)
     assert "Tile" not in kinds
@@ -151,11 +170,13 @@ def test_other_resizes_are_left_alone(case):
     np.testing.assert_allclose(run(model, images), np.asarray(network(images)), atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "bands"), [("unet", 2), ("unet", 5), ("cnn", 3), ("dilated", 3), ("encoder", 3)])
+@pytest.mark.parametrize(
+    ("name", "bands"), [("unet", 2), ("unet", 3), ("unet", 5), ("cnn", 3), ("dilated", 3), ("encoder", 3)]
+)
 def test_bands_come_first_before_they_are_normalised_and_no_number_changes(monkeypatch, name, bands):
     """The graph as tf2onnx wrote it is the oracle, run without any optimisation, node by node."""
-    network = randomise(models.build(name, bands=bands, classes=2, **SMALL[name]))
-    ours = convert(network)
+    network, ours, written = converted(name, bands)
+    monkeypatch.setattr(onnx_export, "_convert_here", lambda _, target: target.write_bytes(written))
     monkeypatch.setattr(onnx_export, "_normalise_by_band", lambda model: model)
     theirs = convert(network)
     kinds = [[node.op_type for node in graph.graph.node] for graph in (ours, theirs)]

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from reportless import reportless
 from satmask.datasets import read_dataset
 from satmask.datasets.town import draw_town, write_scene, write_tiles
 from satmask.errors import ModelError, SettingError
@@ -19,6 +20,12 @@ from satmask.training.carrying import freeze, match_bands, settled, take_over, w
 UNET = ["network.filters=[4, 6]"]
 SMALL = ["window=32", "batch=4", "windows_per_epoch=16", "compile=false", "epochs=1"]
 RGB = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with reportless():
+        yield
 
 
 @pytest.fixture(scope="module")

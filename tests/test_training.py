@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from reportless import reportless
 from satmask.datasets import read_dataset
 from satmask.datasets.town import draw_town, write_scene, write_tiles
 from satmask.engines import open_engine
@@ -121,7 +122,8 @@ train(read_dataset(sys.argv[1]), sys.argv[2], Recipe.load(settings=sys.argv[3:])
 def straight(tiles, tmp_path_factory):
     """A run that nothing stops."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    return train(read_dataset(tiles), folder, Recipe.load(settings=THREE), quiet=True)
+    with reportless():
+        return train(read_dataset(tiles), folder, Recipe.load(settings=THREE), quiet=True)
 
 
 def test_killed_and_resumed_has_the_losses_of_one_that_was_not(tiles, straight, tmp_path):
@@ -135,7 +137,8 @@ def test_killed_and_resumed_has_the_losses_of_one_that_was_not(tiles, straight, 
     process.wait()
     assert broken.checkpoints, "the first epoch was never kept"
     assert not broken.model.exists(), "killed too late to show anything"
-    again = train(read_dataset(tiles), broken.folder, Recipe.load(settings=THREE), resume=True, quiet=True)
+    with reportless():
+        again = train(read_dataset(tiles), broken.folder, Recipe.load(settings=THREE), resume=True, quiet=True)
     assert losses(again) == losses(straight)
 
 
@@ -152,7 +155,8 @@ def test_an_epoch_whose_state_was_not_kept_is_done_again(tiles, straight, tmp_pa
         train(read_dataset(tiles), tmp_path / "broken", Recipe.load(settings=THREE), quiet=True)
     monkeypatch.undo()
     assert len(Run(tmp_path / "broken").history) == 2
-    again = train(read_dataset(tiles), tmp_path / "broken", resume=True, quiet=True)
+    with reportless():
+        again = train(read_dataset(tiles), tmp_path / "broken", resume=True, quiet=True)
     assert losses(again) == losses(straight)
 
 
@@ -188,7 +192,8 @@ def test_softmax_over_real_tiles_of_four_bands(data, tmp_path):
     part = {name: samples[:6] for name, samples in dataset.splits.items()}
     small = type(dataset)(dataset.root, dataset.layout, dataset.legend, part)
     settings = ["network.filters=[4, 6]", "window=64", "batch=2", "windows_per_epoch=4", "epochs=1", "compile=false"]
-    run = train(small, tmp_path / "run", Recipe.load(settings=[*settings, "loss.name=focal"]), quiet=True)
+    with reportless():
+        run = train(small, tmp_path / "run", Recipe.load(settings=[*settings, "loss.name=focal"]), quiet=True)
     info = read_info(run.model)
     assert (len(info.bands), info.activation, info.legend.exclusive) == (4, "softmax", True)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rasterio.features import rasterize
 
+from reportless import reportless
 from satmask.batches import TrainingBatches
 from satmask.cli import main
 from satmask.datasets import read_dataset
@@ -30,7 +31,8 @@ def start(tmp_path_factory):
     folder = tmp_path_factory.mktemp("start")
     for seed, split in enumerate(("train", "val")):
         write_scene(draw_town(SIZE, SIZE, seed=seed, gsd_m=0.5), folder / "data" / split, split)
-    return train(read_dataset(folder / "data"), folder / "start", Recipe.load(settings=TINY), quiet=True)
+    with reportless():
+        return train(read_dataset(folder / "data"), folder / "start", Recipe.load(settings=TINY), quiet=True)
 
 
 @pytest.fixture

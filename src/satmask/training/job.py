@@ -169,6 +169,8 @@ class Job:
             ],
             jit_compile=compiled,
         )
+        # With its variables there, TensorFlow traces the step once, not twice.
+        network.optimizer.build(network.trainable_variables)
 
     def fit(self) -> None:
         """Train epoch after epoch, from where the run stands."""
@@ -229,7 +231,6 @@ class Job:
         if not epochs:
             return []
         history = self.run.history[: epochs[-1]]
-        self.network.optimizer.build(self.network.trainable_variables)
         self.network.load_weights(self.run.checkpoint(epochs[-1]))
         if self.average is not None:
             self.average.twin.load_weights(self.run.average(epochs[-1]))
