@@ -22,7 +22,7 @@ from satmask.vectorise.linking import connect
 from satmask.windows import Window
 
 # Pixels of a strip, for all classes.
-STRIP_PX = 1 << 21
+STRIP_PX = 1 << 20
 # Strips that are remembered at each step: one is decided when the next one or two are known, and an object may lie in two.
 REMEMBERED = 3
 
