@@ -8,6 +8,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+import satmask  # noqa: F401  # says how TensorFlow computes, which counts only before any test loads it
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -15,6 +15,7 @@ import typer
 
 from satmask import __version__
 from satmask.cli import (
+    average,
     calibrate,
     demo,
     inspect,
@@ -51,6 +52,7 @@ for verb in (
     join.join,
     register.register,
     train.train,
+    average.average,
     tune.tune,
     quantize.quantize,
     calibrate.calibrate,

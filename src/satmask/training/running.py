@@ -16,7 +16,7 @@ from satmask.errors import SettingError
 from satmask.progress import track
 from satmask.recipe import Recipe
 from satmask.run import Run, write_text
-from satmask.survey import survey
+from satmask.survey import Survey, survey
 from satmask.training.job import Job
 from satmask.training.starting import refuse_start, settle_start
 
@@ -61,14 +61,7 @@ def train(
         msg = "Recipe of one run must not have groups. Use satmask.groups.train_groups, as `satmask train` does."
         raise SettingError(msg)
     refuse_start(recipe)
-    data.require_sound(skip_invalid=skip_invalid)
-    data = data if recipe.classes is None else data.with_classes(recipe.classes)
-    data, split = data.with_validation(recipe.validation)
-    with track("Reading", sum(map(len, data.splits.values())), unit="images", quiet=quiet) as advance:
-        seen = survey(data.splits["train"], bands=recipe.bands, progress=advance)
-        held = survey(data.splits["val"], bands=seen.indexes, progress=advance)
-        advance(0, f"{len(seen.samples):,} images to train, {len(held.samples):,} to validate. {split}")
-    refuse([*seen.problems, *held.problems], skip_invalid=skip_invalid)
+    data, split, seen, held = look(data, recipe, skip_invalid=skip_invalid, quiet=quiet)
     job = Job(run, recipe, data, surveys=(seen, held), split=split, quiet=quiet)
     (run.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_text(run.recipe, recipe.model_dump_json(indent=2))
@@ -81,6 +74,34 @@ def train(
         job.fit()
         job.finish()
     return run
+
+
+def look(
+    data: Dataset, recipe: Recipe, *, skip_invalid: bool = False, quiet: bool = False
+) -> tuple[Dataset, str, Survey, Survey]:
+    """Look at the data as a recipe takes it.
+
+    Args:
+        data: The data set.
+        recipe: Says which classes and bands are used, and what is held out.
+        skip_invalid: Leave out broken tiles and annotations instead of refusing the data.
+        quiet: Show no progress.
+
+    Returns:
+        The data set, a sentence on how it is split, and surveys of the samples to train and to validate.
+
+    Raises:
+        DataError: If the data can't be used.
+    """
+    data.require_sound(skip_invalid=skip_invalid)
+    data = data if recipe.classes is None else data.with_classes(recipe.classes)
+    data, split = data.with_validation(recipe.validation)
+    with track("Reading", sum(map(len, data.splits.values())), unit="images", quiet=quiet) as advance:
+        seen = survey(data.splits["train"], bands=recipe.bands, progress=advance)
+        held = survey(data.splits["val"], bands=seen.indexes, progress=advance)
+        advance(0, f"{len(seen.samples):,} images to train, {len(held.samples):,} to validate. {split}")
+    refuse([*seen.problems, *held.problems], skip_invalid=skip_invalid)
+    return data, split, seen, held
 
 
 def _settle(run: Run, recipe: Recipe | None, *, resume: bool) -> Recipe:
