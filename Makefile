@@ -50,17 +50,29 @@ check: lint types test
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict --site-dir site
 
-# What docs/models/buildings.md tells of. DATA holds buildings/{train,val} in the crowdAI layout, WEIGHTS is MobileNetV2. Given
-# again after an interruption, it goes on. The shipped files are only replaced by what `tools/ship_model.py` is told to take.
+# What docs/models/buildings.md tells of: three runs that begin alike, and the average of their weights. DATA holds
+# buildings/{train,val} in the crowdAI layout, WEIGHTS is MobileNetV2. Given again after an interruption, it goes on. The shipped
+# files are only replaced by what `tools/ship_model.py` is told to take.
 OUT ?= building-model
-building-model: $(VENV)/.ready
-	test -d $(OUT)/joined || $(BIN)/satmask join $(DATA)/buildings $(OUT)/joined
-	cp $(OUT)/joined/legend.toml $(OUT)/joined/val/
-	$(BIN)/satmask train $(OUT)/joined --out $(OUT)/run $(if $(wildcard $(OUT)/run),--resume,--recipe recipes/building-model.toml --set network.weights=$(WEIGHTS) $(OPTIONS))
-	cp $(OUT)/run/model.onnx $(OUT)/buildings.onnx; cp $(OUT)/run/model.keras $(OUT)/buildings.keras
+RUNS := $(addprefix $(OUT)/,kept learned quick)
+kept_SETTINGS := --set network.frozen=5 --set sampling=boundaries --set epochs=11
+quick_SETTINGS := --set network.frozen=5 --set learning_rate=1e-3 --set epochs=7
+
+$(OUT)/joined: | $(VENV)/.ready
+	$(BIN)/satmask join $(DATA)/buildings $@
+	cp $@/legend.toml $@/val/
+
+.PHONY: $(RUNS)
+$(RUNS): $(OUT)/joined
+	$(BIN)/satmask train $(OUT)/joined --out $@ $(if $(wildcard $@/recipe.json),--resume,--recipe recipes/building-model.toml --set network.weights=$(WEIGHTS) $($(notdir $@)_SETTINGS) $(OPTIONS))
+
+building-model: $(RUNS)
+	rm -rf $(OUT)/average
+	$(BIN)/satmask average $(OUT)/joined $(RUNS) --out $(OUT)/average
+	cp $(OUT)/average/model.onnx $(OUT)/buildings.onnx; cp $(OUT)/average/model.keras $(OUT)/buildings.keras
 	$(BIN)/satmask calibrate $(OUT)/buildings.onnx $(OUT)/joined/val
-	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for iou --only threshold,area --least-gain 0
-	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for ap50 --only separate
+	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for iou --only threshold --least-gain 0
+	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for ap50 --only area,separate
 	$(BIN)/satmask quantize $(OUT)/buildings.onnx --calibrate $(OUT)/joined --weights float16
 
 clean:
