@@ -100,6 +100,8 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(runs, tiles, tmp_path):
         average_runs(data, [runs / "quick", runs / "other"], tmp_path / "out", quiet=True)
     with pytest.raises(ModelError, match="must be a run folder"):
         average_runs(data, [runs / "quick", runs / "none"], tmp_path / "out", quiet=True)
+    with pytest.raises(SettingError, match=r"must have its recipe.*Name a run folder first"):
+        average_runs(data, ["buildings", "buildings"], tmp_path / "out", quiet=True)
     assert not (tmp_path / "out").exists()
     with pytest.raises(SettingError, match="new or empty"):
         average_runs(data, [runs / "quick", runs / "slow"], runs / "quick", quiet=True)

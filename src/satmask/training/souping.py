@@ -23,7 +23,7 @@ from satmask.training.running import look
 from satmask.training.starting import find_start
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from satmask.datasets import Dataset
     from satmask.model_file import ModelInfo
@@ -63,7 +63,8 @@ def average_runs(
 
     Args:
         data: What the runs were trained on.
-        runs: Run folders, or `.keras` files with their model files; at least two, of networks that are built alike.
+        runs: Run folders, or `.keras` files with their model files; at least two, of networks that are built alike. The
+            first must have its `recipe.json`.
         out: Folder to write; new or empty.
         windows: Training windows for batch normalisation.
         skip_invalid: Leave out broken tiles and annotations instead of refusing the data.
@@ -73,7 +74,7 @@ def average_runs(
         The average.
 
     Raises:
-        SettingError: If there are fewer than two runs, or `out` holds something already.
+        SettingError: If there are fewer than two runs, the first has no recipe, or `out` holds something already.
         ModelError: If a run can't be read, or the runs' networks don't fit one another.
         DataError: If the data can't be used.
 
@@ -92,7 +93,7 @@ def average_runs(
     networks = [start.load() for start in starts]
     for start, network in zip(starts[1:], networks[1:], strict=True):
         _require_alike(starts[0], networks[0], start, network)
-    recipe = Recipe.read(starts[0].weights.with_name("recipe.json"))
+    recipe = _recipe_of(starts[0])
     data, _, seen, held = look(data, recipe, skip_invalid=skip_invalid, quiet=quiet)
     reading = reading_of(seen)
     count = -(-windows // recipe.batch)
@@ -122,7 +123,7 @@ def average_runs(
     return Averaged(run, scores)
 
 
-def remember(network: Any, batches: Any, *, told: Any = lambda: None) -> None:
+def remember(network: Any, batches: Iterable[np.ndarray], *, told: Callable[[], object] = lambda: None) -> None:
     """Let batch normalisation remember the mean and variance of some batches, each counting alike, and nothing else.
 
     Layers that don't learn keep what they remember.
@@ -143,6 +144,15 @@ def remember(network: Any, batches: Any, *, told: Any = lambda: None) -> None:
         told()
     for layer, momentum in zip(norms, before, strict=True):
         layer.momentum = momentum
+
+
+def _recipe_of(start: Start) -> Recipe:
+    """The recipe that a run keeps, which says what is held out and how windows are drawn."""
+    path = start.weights.with_name("recipe.json")
+    if not path.is_file():
+        msg = f"First run must have its recipe, got none at {path}. Name a run folder first."
+        raise SettingError(msg)
+    return Recipe.read(path)
 
 
 def _require_alike(first: Start, network: Any, start: Start, other: Any) -> None:
