@@ -48,7 +48,7 @@ def test_a_scene_is_sent_predicted_stopped_and_predicted_again(browser, workshop
         page.get_by_text("Stopped; what was done is kept").wait_for(timeout=60_000)
         assert not list(folder.glob("predicted/*/*.tif"))
         page.get_by_role("button", name="Predict", exact=True).click()
-        until(page, lambda: page.locator(".satmask-title").inner_text() == "predicted/runs-early/mine", seconds=180)
+        until(page, lambda: page.locator(".satmask-title").inner_text() == "predicted/runs-early/mine", seconds=90)
         page.locator("img.leaflet-tile-loaded").first.wait_for()
         assert address(page)["panel"] == "run"
         place = next(one for one in open_shelf(folder).places if one.name.startswith("predicted/"))

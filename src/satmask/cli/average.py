@@ -30,7 +30,7 @@ def average(
     """Average the weights of runs.
 
     Runs that began alike (the same seed, or the same start) and learned in different ways, such as with another rate or with
-    more of their encoder frozen, together often see more than each. Writes model.keras and model.onnx into --out, and says
+    more of their encoder frozen, are together often better than each. Writes model.keras and model.onnx into --out, and says
     how the average does on the validation windows beside the runs.
     """
     from satmask import read_dataset, read_legend
