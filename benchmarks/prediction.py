@@ -28,10 +28,10 @@ from satmask.grid import Grid
 from satmask.prediction import Piece, choose_window, decide, predict_array, predict_scene
 from satmask.prediction.work import Work
 from satmask.scene import Scene
-from satmask.windows import Tile, Window, cover, round_up
+from satmask.windows import Size, Tile, Window, cover, round_up, sides_of
 
 
-def blend(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[Piece]:
+def blend(engine: Engine, scene: Scene, *, size: Size | None = None) -> Iterator[Piece]:
     """Run a network over a scene as is usual: windows that overlap by half, averaged with Hann weights.
 
     A drop-in for `satmask.prediction.walk`, with its reading, its threads and its overlap of the two, so that nothing
@@ -40,9 +40,9 @@ def blend(engine: Engine, scene: Scene, *, size: int | None = None) -> Iterator[
     window touches are handed on at once.
     """
     info, (height, width) = engine.info, scene.grid.shape
-    side = size or choose_window(info, scene.shape, workers=engine.workers)
-    rows = min(side, round_up(height, info.stride))
-    columns = min(side, round_up(width, info.stride))
+    tall, wide = sides_of(size or choose_window(info, scene.shape, workers=engine.workers))
+    rows = min(tall, round_up(height, info.stride))
+    columns = min(wide, round_up(width, info.stride))
     weights = np.outer(_hann(rows), _hann(columns))
     sums = np.zeros((round_up(height, info.stride), round_up(width, info.stride), len(info.legend)), np.float32)
     total, valid = np.zeros(sums.shape[:2], np.float32), np.zeros(sums.shape[:2], bool)
@@ -98,7 +98,7 @@ def _starts(length: int, side: int) -> list[int]:
     return [*range(0, length - side, side // 2), length - side]
 
 
-def bare_loops(path: Path, engine: Engine, scene_path: Path, size: int) -> dict[str, Callable[[], object]]:
+def bare_loops(path: Path, engine: Engine, scene_path: Path, size: Size) -> dict[str, Callable[[], object]]:
     """The same ONNX graph over the same windows, which lie in memory; what it says is dropped.
 
     Once as `walk` does it, a window a thread; once as most scripts do it, one window after the other, each shared among
@@ -124,7 +124,7 @@ def bare_loops(path: Path, engine: Engine, scene_path: Path, size: int) -> dict[
 
 
 def whole_scenes(
-    engine: Engine, scene: Path, folder: Path, *, size: int, blend_size: int
+    engine: Engine, scene: Path, folder: Path, *, size: Size, blend_size: Size
 ) -> dict[str, Callable[[], object]]:
     """Predicting a scene with all that belongs to it, and the same with blended windows."""
 
@@ -186,7 +186,7 @@ def crop(scene: Path, path: Path, side: int) -> Path:
     return path
 
 
-def describe(path: Path, engine: Engine, tiles: int, *, size: int, blend_size: int) -> None:
+def describe(path: Path, engine: Engine, tiles: int, *, size: Size, blend_size: Size) -> None:
     """Print what is run."""
     info = engine.info
     print(

@@ -21,6 +21,7 @@ from satmask.engines import Engine, EngineName, OpenVinoEngine, open_engine
 from satmask.model_file import check, export, write
 from satmask.prediction import choose_window
 from satmask.quantisation import fold, measure_ranges, quantise
+from satmask.windows import Size, sides_of
 
 HALF = tuple(width // 2 for width in FULL)
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -62,14 +63,15 @@ def open_all(path: Path, threads: int | None) -> dict[str, Engine]:
     return found
 
 
-def measure(path: Path, side: int, *, batch: int, threads: int | None, rounds: int) -> None:
+def measure(path: Path, size: Size, *, batch: int, threads: int | None, rounds: int) -> None:
     """Time all of them on the same images."""
     engines = open_all(path, threads)
     info = engines["onnxruntime float32"].info
-    images = np.random.default_rng(0).uniform(0, 255, (batch, side, side, len(info.bands))).astype(np.float32)
-    print(f"\n{path.stem}: {batch} of {side}² pixels")
+    sides = sides_of(size)
+    images = np.random.default_rng(0).uniform(0, 255, (batch, *sides, len(info.bands))).astype(np.float32)
+    print(f"\n{path.stem}: {batch} of {sides[0]} × {sides[1]} pixels")
     timings = interleave({name: partial(engine.run, images) for name, engine in engines.items()}, rounds)
-    show(timings, amount=batch * side * side / 1e6, unit="MP")
+    show(timings, amount=batch * sides[0] * sides[1] / 1e6, unit="MP")
     medians = {name: timing.median for name, timing in timings.items()}
     pairs = [
         ("onnxruntime int8", "onnxruntime float32", ""),
@@ -103,8 +105,8 @@ def main() -> None:
             target.write_bytes(source.read_bytes())
         for path in paths or [make_network(network, folder) for network in options.networks.split(",")]:
             info = check(path)
-            side = options.side or choose_window(info, (4096, 4096))
-            measure(path, side, batch=options.batch, threads=options.threads, rounds=options.rounds)
+            size = options.side or choose_window(info, (4096, 4096))
+            measure(path, size, batch=options.batch, threads=options.threads, rounds=options.rounds)
 
 
 if __name__ == "__main__":

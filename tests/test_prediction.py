@@ -1,5 +1,8 @@
 """Prediction: exact, placed, nodata out where nodata in, and nothing half-written."""
 
+import itertools
+import math
+
 import geopandas
 import numpy as np
 import pytest
@@ -329,15 +332,21 @@ def test_no_window_of_allowed_size_costs_less_than_the_chosen(engine, shape, hal
 
     chosen = choose_window(info, shape, workers=2)
     margin = round_up(halo, stride)
-    assert chosen <= round_up(max(LARGEST, HALOS * margin), stride)
-    others = range(2 * margin + stride, max(LARGEST, HALOS * margin), 4 * stride)
+    limit = max(LARGEST, HALOS * margin)
+    sides = lay_out(info, shape, workers=2).side
+    assert math.prod(sides) <= limit**2
+    assert max(sides) <= 2 * limit
+    others = range(2 * margin + stride, limit, 4 * stride)
     assert cost(chosen) <= min(map(cost, others))
+    longer = range(2 * margin + stride, 2 * limit, 8 * stride)
+    allowed = [size for size in itertools.product(longer, longer) if math.prod(size) <= limit**2]
+    assert cost(chosen) <= min(map(cost, allowed[:: len(allowed) // 100 + 1]))
 
 
 def test_without_a_halo_windows_are_few(engine):
     info = engine.info.model_copy(update={"halo": 0, "stride": 16})
-    assert choose_window(info, (256, 256), workers=2) == 128
-    assert choose_window(info, (200, 200), workers=1) == 208
+    assert choose_window(info, (256, 256), workers=2) == (128, 256)
+    assert choose_window(info, (200, 200), workers=1) == (208, 208)
     # Sides that no window divides: single pixels would compute least.
     single = engine.info.model_copy(update={"halo": 0, "stride": 1})
     assert len(lay_out(single, (397, 411), workers=2)) == 2

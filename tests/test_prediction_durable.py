@@ -131,7 +131,7 @@ def test_another_model_scene_or_setting_is_refused_and_restart_helps(engine, pla
         ("another scene, or this one before it was changed", (engine, changed), {}),
         (r"symmetries none instead of flips \(geometric\)", (engine, scene), {"symmetries": "flips"}),
         ("bands 1, 2, 3 instead of 3, 2, 1", (engine, scene), {"bands": (3, 2, 1)}),
-        ("windows of 96 instead of 80", (engine, scene), {"size": 80}),
+        ("windows of 96 × 96 instead of 80 × 80", (engine, scene), {"size": 80}),
     ):
         with pytest.raises(SceneError, match=rf"got {what} in .*--restart"):
             predict_scene(*arguments, out, **settings)

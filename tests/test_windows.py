@@ -6,14 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satmask.errors import SettingError
-from satmask.windows import ClassBlocks, Window, cover, draw, draw_balanced, draw_mixed, round_up
+from satmask.windows import ClassBlocks, Window, cover, draw, draw_balanced, draw_mixed, round_up, sides_of
 
 
 @st.composite
 def tilings(draw_from):
     stride = draw_from(st.sampled_from([1, 2, 4, 16]))
     halo = draw_from(st.integers(0, 20))
-    size = 2 * round_up(halo, stride) + stride * draw_from(st.integers(1, 6))
+    sides = st.integers(1, 6).map(lambda more: 2 * round_up(halo, stride) + stride * more)
+    size = draw_from(sides | st.tuples(sides, sides))
     return draw_from(st.integers(1, 150)), draw_from(st.integers(1, 150)), size, halo, stride
 
 
@@ -40,7 +41,7 @@ def test_cores_have_their_halo_except_at_edges(tiling):
         read, core = tile.read, tile.core
         assert read.row % stride == read.column % stride == 0
         assert read.height % stride == read.width % stride == 0
-        assert max(read.height, read.width) <= size
+        assert all(side <= most for side, most in zip((read.height, read.width), sides_of(size), strict=True))
         assert core.row - read.row >= min(halo, core.row)
         assert core.column - read.column >= min(halo, core.column)
         below, right = core.row + core.height, core.column + core.width
@@ -51,7 +52,7 @@ def test_cores_have_their_halo_except_at_edges(tiling):
         assert read.row + read.height < height + stride
 
 
-@pytest.mark.parametrize("setting", [{"size": 40}, {"size": 0}, {"halo": 24}, {"halo": -1}, {"stride": 0}])
+@pytest.mark.parametrize("setting", [{"size": 40}, {"size": (48, 40)}, {"size": (16, 48)}, {"size": 0}, {"halo": 24}, {"halo": -1}, {"stride": 0}])
 def test_tilings_that_cannot_be_exact_are_refused(setting):
     with pytest.raises(SettingError, match="got"):
         cover(100, 100, **{"size": 48, "halo": 8, "stride": 16} | setting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from satmask.errors import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+# `(height, width)` of a window, or one side for both.
+Size: TypeAlias = "int | tuple[int, int]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Tile:
     core: Window
 
 
-def cover(height: int, width: int, *, size: int, halo: int, stride: int) -> list[Tile]:
+def cover(height: int, width: int, *, size: Size, halo: int, stride: int) -> list[Tile]:
     """Cut a scene into windows whose cores come out as if the network had seen the whole scene at once.
 
     Every `read` has the same sides, begins at a multiple of the stride, and shows each core pixel its full halo, except
@@ -95,7 +98,8 @@ def cover(height: int, width: int, *, size: int, halo: int, stride: int) -> list
     Args:
         height: Rows of the scene.
         width: Columns of the scene.
-        size: Side of a window at most (all are made as small as their number allows); a multiple of the stride, more than twice the halo (rounded up to the stride).
+        size: `(height, width)` of a window at most, or one side for both (all are made as small as their number allows); multiples of
+            the stride, more than twice the halo (rounded up to the stride).
         halo: Pixels of context that a network needs around each pixel.
         stride: Total stride of the network.
 
@@ -112,18 +116,26 @@ def cover(height: int, width: int, *, size: int, halo: int, stride: int) -> list
     if stride < 1 or halo < 0 or height < 1 or width < 1:
         msg = f"Stride and sides must be at least 1 and the halo 0, got {stride}, {height} × {width} and {halo}."
         raise SettingError(msg)
-    if size < 1 or size % stride:
-        below = max(size // stride, 1) * stride
-        msg = f"Window size must be a multiple of {stride}, got {size}. Use {below} or {below + stride}."
-        raise SettingError(msg)
+    sides = sides_of(size)
+    for side in sides:
+        if side < 1 or side % stride:
+            below = max(side // stride, 1) * stride
+            msg = f"Window size must be a multiple of {stride}, got {side}. Use {below} or {below + stride}."
+            raise SettingError(msg)
     margin = round_up(halo, stride)
-    tall, rows = _axis(height, size, margin, stride)
-    wide, columns = _axis(width, size, margin, stride)
+    (tall, rows), (wide, columns) = (
+        _axis(length, side, margin, stride) for length, side in zip((height, width), sides, strict=True)
+    )
     return [
         Tile(Window(top, left, tall, wide), Window(first, begin, last - first, end - begin))
         for top, first, last in rows
         for left, begin, end in columns
     ]
+
+
+def sides_of(size: Size) -> tuple[int, int]:
+    """`(height, width)` of a window."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def round_up(value: int, step: int) -> int:

@@ -232,7 +232,9 @@ def _fit(
             raise
         except (SatmaskError, OSError):
             continue  # it is reported in its turn
-        _note(f"windows of {room.largest} pixels, {room.at_once} at a time, take {room.memory_bytes / 1e6:,.0f} MB.")
+        _note(
+            f"windows of at most {room.largest}² pixels, {room.at_once} at a time, take {room.memory_bytes / 1e6:,.0f} MB."
+        )
         return {"largest": room.largest, "at_once": room.at_once}
     return {}
 

@@ -125,7 +125,7 @@ def _telling(*, quiet: bool) -> Any:
 def _print(outcome: Outcome, target: Path | None) -> None:
     from satmask.cli.output import say, say_table
 
-    last, unit = outcome.trials[-1], f"s a round of {outcome.window}² windows, {outcome.engine}"
+    last, unit = outcome.trials[-1], f"s a round of {outcome.window[0]} × {outcome.window[1]} windows, {outcome.engine}"
     rows: list[tuple[str, ...]] = [("", "float32", outcome.terms.weights, "")]
     rows.append(("mean IoU", f"{outcome.iou:.4f}", f"{last.iou:.4f}", f"{-outcome.loss:+.2f} points"))
     before, after = outcome.seconds

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from satmask.engines import Engine
     from satmask.scene import Imagery
     from satmask.scene_lists import SceneSource
+    from satmask.windows import Size
 
 # Sides of the windows that memory is measured with, in pixels; more where the halo asks for it.
 TRIED = (256, 512)
@@ -78,7 +79,7 @@ class Room:
     """What fits a memory.
 
     Attributes:
-        largest: Side of a window at most, in pixels.
+        largest: Side of a square window at most, in pixels; others have no more pixels.
         at_once: Windows that are run at a time.
         memory_bytes: What that takes.
     """
@@ -126,7 +127,7 @@ def plan_scene(
     image: str | SceneSource,
     *,
     reading: Reading = PLAIN,
-    size: int | None = None,
+    size: Size | None = None,
     seeing: Seeing | None = None,
     probabilities: bool = True,
     uncertainty: bool = False,
@@ -138,7 +139,7 @@ def plan_scene(
         engine: The network.
         image: What the scene is opened from.
         reading: How the scene is read for the model.
-        size: Side of a window at most, in pixels.
+        size: Sides of a window at most, in pixels.
         seeing: How the network sees the scene.
         probabilities: Whether they are kept.
         uncertainty: Whether that is written, too.
@@ -155,8 +156,8 @@ def plan_scene(
         print_ = measure(engine, scene, seeing)
         room = _room(engine, scene, print_, memory_bytes) if memory_bytes else None
         at_once, largest = (room.at_once, room.largest) if room else (engine.workers, None)
-        side = size or choose_window(info, scene.shape, workers=at_once, largest=largest)
-        tiling = lay_out(info, scene.shape, size=side)
+        size = size or choose_window(info, scene.shape, workers=at_once, largest=largest)
+        tiling = lay_out(info, scene.shape, size=size)
         seconds = time_window(engine, scene, tiling, seeing, at_once=min(at_once, len(tiling)))
     pixels, classes = scene.shape[0] * scene.shape[1], len(info.legend)
     masks = 0 if info.legend.exclusive or classes == 1 else classes

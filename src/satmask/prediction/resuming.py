@@ -9,9 +9,10 @@ from satmask.errors import SceneError
 from satmask.prediction.identity import identify_model, identify_scene
 from satmask.prediction.store import SCHEMA, WindowStore, read_manifest, write_manifest
 from satmask.prediction.tiling import Tiling, choose_window, lay_out
+from satmask.windows import sides_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from satmask.buckets import Bucket
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from satmask.prediction.walking import Seeing
     from satmask.scene import Imagery
     from satmask.scene_lists import SceneSource
+    from satmask.windows import Size
 
 
 def prepare(
@@ -29,7 +31,7 @@ def prepare(
     image: str | SceneSource,
     scene: Imagery,
     *,
-    size: int | None,
+    size: Size | None,
     largest: int | None,
     seeing: Seeing,
     tell: Callable[[str], None],
@@ -44,7 +46,7 @@ def prepare(
         engine: The network.
         image: What the scene was opened from.
         scene: The scene.
-        size: Side of a window at most that the user asked for.
+        size: Sides of a window at most that the user asked for.
         largest: Side that memory allows, where the user says nothing.
         seeing: How the network sees the scene.
         tell: Called with a note where work goes on.
@@ -68,7 +70,7 @@ def prepare(
         raise _refusal(claim.folder, scene.name, different)
     store = None
     if found is not None:
-        tiling = lay_out(engine.info, scene.shape, size=int(found["size"]))
+        tiling = lay_out(engine.info, scene.shape, size=tuple(found["size"]))
         store = _reopen(claim, tiling, classes)
     if store is None:
         size = size or _choose(engine, scene, largest)
@@ -103,13 +105,13 @@ def describe(engine: Engine, image: str | SceneSource, scene: Imagery, seeing: S
     }
 
 
-def differences(found: dict[str, Any], wanted: dict[str, Any], *, size: int | None = None) -> list[str]:
+def differences(found: dict[str, Any], wanted: dict[str, Any], *, size: Size | None = None) -> list[str]:
     """Say in words what a store was made with that is otherwise now.
 
     Args:
         found: Its manifest.
         wanted: What `describe` says now.
-        size: Side of a window that the user asks for; None if any will do.
+        size: Sides of a window that the user asks for; None if any will do.
 
     Returns:
         Phrases; none if the store can be gone on with.
@@ -126,13 +128,17 @@ def differences(found: dict[str, Any], wanted: dict[str, Any], *, size: int | No
     said += [
         f"{key} {_text(before.get(key))} instead of {_text(now[key])}" for key in now if before.get(key) != now[key]
     ]
-    if size is not None and size != found["size"]:
-        said.append(f"windows of {found['size']} instead of {size}")
+    if size is not None and sides_of(size) != tuple(found["size"]):
+        said.append(f"windows of {_sides(found['size'])} instead of {_sides(sides_of(size))}")
     return said
 
 
 def _text(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _sides(size: Sequence[int]) -> str:
+    return " × ".join(map(str, size))
 
 
 def _refusal(folder: Path | Bucket, name: str, different: list[str]) -> SceneError:
@@ -142,7 +148,7 @@ def _refusal(folder: Path | Bucket, name: str, different: list[str]) -> SceneErr
     )
 
 
-def _choose(engine: Engine, scene: Imagery, largest: int | None) -> int:
+def _choose(engine: Engine, scene: Imagery, largest: int | None) -> tuple[int, int]:
     return choose_window(engine.info, scene.shape, workers=engine.workers, largest=largest)
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from satmask.scene import Imagery
     from satmask.scene_lists import SceneSource
     from satmask.symmetry import Mean, Symmetries
+    from satmask.windows import Size
 
 # What GDAL keeps of rasters being read and written; it would take a twentieth of the machine's memory.
 CACHE_BYTES = 64 << 20
@@ -72,7 +73,7 @@ def predict_scene(
     scaled: bool = False,
     resample_to_gsd: float | Literal["model"] | None = None,
     stretch: tuple[float, float] | None = None,
-    size: int | None = None,
+    size: Size | None = None,
     largest: int | None = None,
     at_once: int | None = None,
     symmetries: Symmetries = "none",
@@ -102,8 +103,8 @@ def predict_scene(
         resample_to_gsd: Size of a pixel in metres that the scene is resampled to, and the outputs have; "model" for the
             nearest that the model was trained on.
         stretch: Two percentiles of each band that become the ends of the model's values.
-        size: Side of a window at most, in pixels.
-        largest: The same, where it is chosen for memory's sake; a scene that was begun goes on with its windows.
+        size: Sides of a window at most, in pixels.
+        largest: Side of the largest square, where windows are chosen for memory's sake; a scene that was begun goes on with its windows.
         at_once: Windows run at a time; as many as the engine gains by, by default.
         symmetries: Ways in which the network sees the scene, see `walk`.
         mean: How what it says is joined.
@@ -135,8 +136,7 @@ def predict_scene(
             claim.clear()
         wanted = scene.grid.crs is not None if polygons is None else polygons
         with _kept(claim, scene, tell) as holder:
-            limits = {"size": size, "largest": largest}
-            tiling, store = prepare(claim, engine, image, scene, seeing=seeing, tell=tell, **limits)
+            tiling, store = prepare(claim, engine, image, scene, size=size, largest=largest, seeing=seeing, tell=tell)
             work = Work(engine, scene, tiling, seeing=seeing, store=store, tell=tell)
             holder.append(work)
             elsewhere = _spread(work, image, reading, claim.folder, spread) if spread else None

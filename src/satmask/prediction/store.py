@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from satmask.prediction.tiling import Step, Tiling
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 ARRAYS = "windows.zarr"
 TO_DO, DONE, EMPTY = 0, 1, 2

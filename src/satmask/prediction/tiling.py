@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from satmask.mirroring import unframe
-from satmask.windows import Tile, Window, cover, round_up
+from satmask.windows import Tile, Window, cover, round_up, sides_of
 
 if TYPE_CHECKING:
     from satmask.model_file import ModelInfo
+    from satmask.windows import Size
 
-# Windows are no larger than this, for memory's sake, unless the halo asks for more: a window of six halos computes
-# 2.25 times what it keeps, one of four halos four times.
+# Windows have no more pixels than a square of this side, for memory's sake, unless the halo asks for more: a square of six
+# halos computes 2.25 times what it keeps, one of four halos four times.
 LARGEST = 1280
 HALOS = 6
 # With a memory that somebody named, windows may be so many halos: they then compute 1.44 times what they keep.
@@ -49,14 +50,14 @@ class Tiling:
     Attributes:
         shape: `(height, width)` of the scene.
         steps: The windows.
-        size: Side of a window at most that it was made for, in pixels.
+        size: `(height, width)` of a window at most that it was made for, in pixels.
         halo: Context that is read around each and thrown away, in pixels; 0 where windows are blended.
         blended: Whether windows overlap and are blended, for a network that isn't local.
     """
 
     shape: tuple[int, int]
     steps: tuple[Step, ...]
-    size: int
+    size: tuple[int, int]
     halo: int
     blended: bool = False
 
@@ -98,13 +99,14 @@ class Tiling:
         return [step for step in self.steps if step.tile.core.shared_with(window)]
 
 
-def lay_out(info: ModelInfo, shape: tuple[int, int], *, size: int | None = None, workers: int = 1) -> Tiling:
+def lay_out(info: ModelInfo, shape: tuple[int, int], *, size: Size | None = None, workers: int = 1) -> Tiling:
     """Cut a scene into the windows that a network is run on.
 
     Args:
         info: What the model file says.
         shape: `(height, width)` of the scene.
-        size: Side of a window at most, in pixels, a multiple of the stride; chosen by `choose_window` by default.
+        size: `(height, width)` of a window at most, or one side for both, in pixels, multiples of the stride; chosen by
+            `choose_window` by default.
         workers: Windows that are run at the same time.
 
     Returns:
@@ -113,9 +115,9 @@ def lay_out(info: ModelInfo, shape: tuple[int, int], *, size: int | None = None,
     Raises:
         SettingError: If the size breaks the rules of `satmask.windows.cover`.
     """
-    size = size or choose_window(info, shape, workers=workers)
+    size = sides_of(size or choose_window(info, shape, workers=workers))
     framed, whole = frame(shape, info), Window(0, 0, *shape)
-    halo = info.halo if info.local else _shared(size, info.stride) // 2
+    halo = info.halo if info.local else _shared(min(size), info.stride) // 2
     tiles = cover(*framed, size=size, halo=halo, stride=info.stride)
     if not info.local:
         tiles = [Tile(tile.read, tile.read.clip(*framed)) for tile in tiles]
@@ -130,55 +132,67 @@ def frame(shape: tuple[int, int], info: ModelInfo) -> tuple[int, int]:
     return shape[0] + 2 * info.margin, shape[1] + 2 * info.margin
 
 
-def choose_window(info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, largest: int | None = None) -> int:
-    """Choose the largest side of a scene's windows so that the network computes least, halos included.
+def choose_window(
+    info: ModelInfo, shape: tuple[int, int], *, workers: int = 1, largest: int | None = None
+) -> tuple[int, int]:
+    """Choose the largest sides of a scene's windows so that the network computes least, halos included.
 
     Small windows repeat more halo and cost something each, large ones take more memory, and with several workers as many
     windows as make whole rounds are best: a scene that would fit one window is cut in two for two workers where that pays.
+    Windows needn't be square: 8 in 2 columns may be better than 9 in 3.
 
     Args:
         info: Gives halo and stride.
         shape: `(height, width)` of the scene.
         workers: Windows that are run at the same time.
-        largest: Side that windows mustn't exceed, however large the halo, and may reach; see `satmask.prediction.planning`.
+        largest: Side of the square whose pixels windows mustn't exceed, however large the halo, and may reach; see
+            `satmask.prediction.planning`.
 
     Returns:
-        A size for `satmask.windows.cover`: without `largest` at most `LARGEST`, or `HALOS` halos where that is more.
+        `(height, width)` for `satmask.windows.cover`: without `largest` at most the pixels of a square of `LARGEST`, or of
+        `HALOS` halos where that is more; neither side twice that of the square.
     """
-    stride, (height, width) = info.stride, frame(shape, info)
+    stride = info.stride
     if not info.local:
         # Each window is seen differently, so there is nothing to gain by cutting what could be seen at once.
-        return min(round_up(max(height, width), stride), max((largest or LARGEST) // stride, 1) * stride)
+        side = min(round_up(max(frame(shape, info)), stride), max((largest or LARGEST) // stride, 1) * stride)
+        return side, side
     margin = round_up(info.halo, stride)
     least = 2 * margin + stride
-    limit = max(min(largest or largest_window(info), max(height, width)), least)
-    sizes = np.arange(least, round_up(limit, stride) + 1, stride)
-    if largest is not None:
-        sizes = sizes[sizes <= max(largest, least)]
-    work, windows = _work(info, shape, sizes, margin, workers)
-    return int(sizes[np.lexsort((windows, work))[0]])
+    limit = max(largest or round_up(largest_window(info), stride), least)
+    sizes = np.arange(least, 2 * limit + 1, stride)
+    # What windows of so many sizes come to is much less: their sides once made as small as their number allows.
+    tall, wide = (np.unique(_cut(length, sizes, margin, stride)[0]) for length in frame(shape, info))
+    work, windows, pixels = _work(info, shape, (tall[:, None], wide[None]), margin, workers)
+    work = np.where(pixels <= limit**2, work, np.iinfo(work.dtype).max)
+    # Of equals those that are fewest, then the lowest: outputs follow a row of windows behind.
+    best = np.flatnonzero(work == work.min())
+    row, column = np.unravel_index(best[np.argmin(np.broadcast_to(windows, work.shape).flat[best])], work.shape)
+    return int(tall[row]), int(wide[column])
 
 
-def work_px(info: ModelInfo, shape: tuple[int, int], size: int, *, workers: int = 1) -> int:
+def work_px(info: ModelInfo, shape: tuple[int, int], size: tuple[int, int], *, workers: int = 1) -> int:
     """Pixels that each worker computes of a scene, and what its windows cost besides, reckoned in pixels.
 
     Args:
         info: Gives halo and stride.
         shape: `(height, width)` of the scene.
-        size: Side of a window at most, in pixels.
+        size: `(height, width)` of a window at most, in pixels.
         workers: Windows that are run at the same time.
     """
-    margin = round_up(info.halo, info.stride) if info.local else _shared(size, info.stride) // 2
-    return int(_work(info, shape, np.array([size]), margin, workers)[0][0])
+    margin = round_up(info.halo, info.stride) if info.local else _shared(min(size), info.stride) // 2
+    return int(_work(info, shape, (np.array([size[0]]), np.array([size[1]])), margin, workers)[0][0])
 
 
 def _work(
-    info: ModelInfo, shape: tuple[int, int], sizes: np.ndarray, margin: int, workers: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels that each worker computes, and windows, for many sizes at once."""
-    (tall, rows), (wide, columns) = (_cut(side, sizes, margin, info.stride) for side in frame(shape, info))
-    windows = rows * columns
-    return -(-windows // workers) * (tall * wide + WINDOW_PX), windows
+    info: ModelInfo, shape: tuple[int, int], sizes: tuple[np.ndarray, np.ndarray], margin: int, workers: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels that each worker computes, windows, and pixels of a window, for many sizes at once."""
+    (tall, rows), (wide, columns) = (
+        _cut(length, size, margin, info.stride) for length, size in zip(frame(shape, info), sizes, strict=True)
+    )
+    windows, pixels = rows * columns, tall * wide
+    return -(-windows // workers) * (pixels + WINDOW_PX), windows, pixels
 
 
 def largest_window(info: ModelInfo, *, halos: int = HALOS) -> int:

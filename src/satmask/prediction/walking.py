@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from satmask.model_file import ModelInfo
     from satmask.prediction.pieces import Piece
     from satmask.scene import Imagery, Pixels
+    from satmask.windows import Size
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,7 +47,7 @@ def walk(
     engine: Engine,
     scene: Imagery,
     *,
-    size: int | None = None,
+    size: Size | None = None,
     symmetries: Symmetries = "none",
     mean: Mean = "geometric",
     within: Window | None = None,
@@ -64,7 +65,7 @@ def walk(
     Args:
         engine: The network.
         scene: The scene, opened by `open_for`.
-        size: Side of a window at most, in pixels; a multiple of the stride.
+        size: Sides of a window at most, in pixels; multiples of the stride.
         symmetries: Ways in which the network sees the scene, see `Seeing`.
         mean: How what it says is joined.
         within: Only the pieces that reach into this part of the scene; all by default.

@@ -34,7 +34,7 @@ class Job:
         engine: Which engine runs it.
         image: What the scene is opened from.
         reading: How the scene is read for the model.
-        size: Side of a window at most, in pixels.
+        size: `(height, width)` of a window at most, in pixels.
         seeing: How the network sees the scene.
         folder: Where the store is.
     """
@@ -43,7 +43,7 @@ class Job:
     engine: str
     image: SceneSource
     reading: Reading
-    size: int
+    size: tuple[int, int]
     seeing: Seeing
     folder: Path | Bucket
 

@@ -122,7 +122,7 @@ class Outcome:
         images: Calibration windows.
         validation_images: Validation images.
         engine: Who ran both.
-        window: Side of the windows that were timed, in pixels.
+        window: `(height, width)` of the windows that were timed, in pixels.
         seconds: Median time of a batch of windows, before and after.
         sizes: Bytes of both files.
         machine: Processor that it was timed on.
@@ -134,7 +134,7 @@ class Outcome:
     images: int
     validation_images: int
     engine: str
-    window: int
+    window: tuple[int, int]
     seconds: tuple[float, float]
     sizes: tuple[int, int]
     machine: str = field(default_factory=_machine)
@@ -164,7 +164,7 @@ class Outcome:
             "loss_points": round(self.loss, 3),
             "gain": round(self.gain, 2),
             "engine": self.engine,
-            "window": self.window,
+            "window": list(self.window),
             "machine": self.machine,
             "bytes_before": self.sizes[0],
             "bytes_after": self.sizes[1],
@@ -345,15 +345,15 @@ class _Work:
             raise DataError(msg)
         return iou
 
-    def _time(self, after: Engine) -> tuple[int, tuple[float, float]]:
+    def _time(self, after: Engine) -> tuple[tuple[int, int], tuple[float, float]]:
         """Time both on the windows that `satmask predict` would take of a large scene."""
-        side = choose_window(self.info, SCENE, workers=after.workers)
+        size = choose_window(self.info, SCENE, workers=after.workers)
         low, high = np.asarray(self.info.value_range, np.float64).T
         random = np.random.default_rng(0)
-        images = random.uniform(low, np.maximum(low, high), (after.workers, side, side, len(low))).astype(np.float32)
+        images = random.uniform(low, np.maximum(low, high), (after.workers, *size, len(low))).astype(np.float32)
         cases = {"before": lambda: self.before.run(images), "after": lambda: after.run(images)}
         timings = interleave(cases, self.terms.rounds)
-        return side, (timings["before"].median, timings["after"].median)
+        return size, (timings["before"].median, timings["after"].median)
 
     def _survive(self) -> None:
         """Run the graph in a process of its own first: OpenVINO crashes on some graphs, and would take this one along."""
