@@ -52,7 +52,10 @@ def test_cores_have_their_halo_except_at_edges(tiling):
         assert read.row + read.height < height + stride
 
 
-@pytest.mark.parametrize("setting", [{"size": 40}, {"size": (48, 40)}, {"size": (16, 48)}, {"size": 0}, {"halo": 24}, {"halo": -1}, {"stride": 0}])
+@pytest.mark.parametrize(
+    "setting",
+    [{"size": 40}, {"size": (48, 40)}, {"size": (16, 48)}, {"size": 0}, {"halo": 24}, {"halo": -1}, {"stride": 0}],
+)
 def test_tilings_that_cannot_be_exact_are_refused(setting):
     with pytest.raises(SettingError, match="got"):
         cover(100, 100, **{"size": 48, "halo": 8, "stride": 16} | setting)
