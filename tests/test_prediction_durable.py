@@ -39,7 +39,7 @@ class StopError(Exception):
     """Ends a prediction from outside."""
 
 
-def begin(engine, place, out, *, windows, error=StopError):
+def begin(engine, place, out, *, windows, error=StopError, size=SIZE):
     """Predict some windows and fail."""
     count = iter(range(windows))
 
@@ -48,7 +48,7 @@ def begin(engine, place, out, *, windows, error=StopError):
             raise error
 
     with contextlib.suppress(error):
-        predict_scene(engine, place / "scene.tif", out, size=SIZE, progress=progress)
+        predict_scene(engine, place / "scene.tif", out, size=size, progress=progress)
     return out
 
 
@@ -144,6 +144,11 @@ def test_thresholds_may_change_on_the_way(engine, place, tmp_path):
     predict_scene(engine, place / "scene.tif", out, thresholds=[0.4])
     predict_scene(engine, place / "scene.tif", tmp_path / "whole", thresholds=[0.4], size=SIZE)
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_store_knows_its_windows_where_they_are_not_square(engine, place, tmp_path):
+    out = begin(engine, place, tmp_path / "out", windows=5, size=(64, 160))
+    assert "windows of scene.tif are there already" in go_on(engine, place, out)[0]
 
 
 def test_a_store_knows_its_windows_whatever_the_threads(place, tmp_path):
