@@ -50,21 +50,26 @@ check: lint types test
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict --site-dir site
 
-# What docs/models/buildings.md tells of: three runs that begin alike, and the average of their weights. DATA holds
+# What docs/models/buildings.md tells of: three runs that begin alike, a branch of a fourth, and the average of their weights. DATA holds
 # buildings/{train,val} in the crowdAI layout, WEIGHTS is MobileNetV2. Given again after an interruption, it goes on. The shipped
 # files are only replaced by what `tools/ship_model.py` is told to take.
 OUT ?= building-model
-RUNS := $(addprefix $(OUT)/,kept learned quick)
-kept_SETTINGS := --set network.frozen=5 --set sampling=boundaries --set epochs=11
-quick_SETTINGS := --set network.frozen=5 --set learning_rate=1e-3 --set epochs=7
+RUNS := $(addprefix $(OUT)/,kept learned quick branch)
+IMAGENET := --set network.weights=$(WEIGHTS)
+learned_SETTINGS := $(IMAGENET)
+kept_SETTINGS := $(IMAGENET) --set network.frozen=5 --set sampling=boundaries --set epochs=11
+quick_SETTINGS := $(IMAGENET) --set network.frozen=5 --set learning_rate=1e-3 --set epochs=7
+trunk_SETTINGS := $(IMAGENET) --set network.frozen=5 --set sampling=boundaries --set epochs=1
+branch_SETTINGS := --start $(OUT)/trunk --set sampling=boundaries --set learning_rate=1e-3 --set epochs=3 --set seed=1
 
 $(OUT)/joined: | $(VENV)/.ready
 	$(BIN)/satmask join $(DATA)/buildings $@
 	cp $@/legend.toml $@/val/
 
-.PHONY: $(RUNS)
-$(RUNS): $(OUT)/joined
-	$(BIN)/satmask train $(OUT)/joined --out $@ $(if $(wildcard $@/recipe.json),--resume,--recipe recipes/building-model.toml --set network.weights=$(WEIGHTS) $($(notdir $@)_SETTINGS) $(OPTIONS))
+.PHONY: $(RUNS) $(OUT)/trunk
+$(OUT)/branch: $(OUT)/trunk
+$(RUNS) $(OUT)/trunk: $(OUT)/joined
+	$(BIN)/satmask train $(OUT)/joined --out $@ $(if $(wildcard $@/recipe.json),--resume,--recipe recipes/building-model.toml $($(notdir $@)_SETTINGS) $(OPTIONS))
 
 building-model: $(RUNS)
 	rm -rf $(OUT)/average
