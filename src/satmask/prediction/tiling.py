@@ -150,7 +150,7 @@ def choose_window(
 
     Returns:
         `(height, width)` for `satmask.windows.cover`: without `largest` at most the pixels of a square of `LARGEST`, or of
-        `HALOS` halos where that is more; neither side twice that of the square.
+        `HALOS` halos where that is more; neither side more than twice that of the square.
     """
     stride = info.stride
     if not info.local:
