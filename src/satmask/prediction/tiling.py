@@ -166,8 +166,7 @@ def choose_window(
     work, windows, pixels = _work(info, shape, (tall[:, None], wide[None]), margin, workers)
     work = np.where(pixels <= limit**2, work, np.iinfo(work.dtype).max)
     # Of equals those that are fewest, then the lowest: outputs follow a row of windows behind.
-    best = np.flatnonzero(work == work.min())
-    row, column = np.unravel_index(best[np.argmin(np.broadcast_to(windows, work.shape).flat[best])], work.shape)
+    row, column = np.unravel_index(np.lexsort((windows.ravel(), work.ravel()))[0], work.shape)
     return int(tall[row]), int(wide[column])
 
 
