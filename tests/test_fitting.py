@@ -144,10 +144,10 @@ def test_windows_of_resampled_scenes_give_what_the_whole_gives(write_model, tmp_
     np.testing.assert_array_equal(found, want)
 
 
-def test_settings_of_reading_are_those_of_open_for(info, tmp_path):
+def test_a_reading_opens_scenes_with_its_settings(info, tmp_path):
     path = write(tmp_path / "a.tif", noise(shape=(20, 20, 4)))
     reading = Reading(bands=(4, 1, 2), resample_to_gsd=1.0, stretch=(5, 95))
-    with open_for(info, path, **reading.settings) as scene:
+    with reading.open(info, path) as scene:
         assert scene.indexes == [4, 1, 2]
         assert scene.shape == (10, 10)
         assert scene.notes["STRETCH_PERCENTILES"] == "5,95"

@@ -133,6 +133,7 @@ class AssemblyEngine(Engine):
 
     def __init__(self, assembly: Assembly, engines: Sequence[Engine]) -> None:
         super().__init__(combine(assembly, [engine.info for engine in engines]))
+        self._assembly = assembly
         self.workers = min(engine.workers for engine in engines)
         names = [band.name for band in self.info.bands]
         self._parts = [
@@ -144,6 +145,15 @@ class AssemblyEngine(Engine):
             )
             for engine, member in zip(engines, assembly.members, strict=True)
         ]
+
+    def at(self, gsd_m: float | None, upsampling: int | None = None) -> Engine:
+        """The assembly for a scene with pixels of a size: each member sees them as its own file says."""
+        engines = [engine.at(gsd_m, upsampling) for engine, *_ in self._parts]
+        if all(engine is before for engine, (before, *_) in zip(engines, self._parts, strict=True)):
+            return self
+        seen = AssemblyEngine(self._assembly, engines)
+        seen.path = self.path
+        return seen
 
     def rest(self) -> None:
         """Let all members rest."""
@@ -202,6 +212,7 @@ def combine(assembly: Assembly, infos: Sequence[ModelInfo]) -> ModelInfo:
         value_range=tuple(limits for _, _, limits in bands.values()),
         gsd_m=(min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None,
         fill=tuple(fill for _, fill, _ in bands.values()),
+        upsampling=max(infos, key=lambda info: info.upsampling).upsampling,
         # Blocks aligned to the common stride are made of blocks aligned to each.
         stride=math.lcm(*(info.stride for info in infos)),
         halo=max(info.halo for info in infos),

@@ -61,6 +61,27 @@ class Engine(ABC):
         said = np.clip(said, 0, 1, out=said if said.flags.writeable else None)
         return self._scaling.apply(said)
 
+    def at(self, gsd_m: float | None, upsampling: int | None = None) -> Engine:
+        """The engine for a scene with pixels of a size, which its network may have to see as four each.
+
+        Args:
+            gsd_m: Ground sampling distance of the scene in metres; None where unknown.
+            upsampling: 2 has the network see each pixel as four, 1 as it is; by default what the model file says of the
+                distance.
+
+        Returns:
+            Itself, or one that upsamples.
+
+        Raises:
+            SettingError: If the upsampling is neither.
+        """
+        info = self.info.at(gsd_m, upsampling)
+        if info is self.info:
+            return self
+        from satmask.upsampling import Upsampled
+
+        return Upsampled(self, info)
+
     def rest(self) -> None:  # noqa: B027  # an engine that holds nothing has nothing to do
         """Give back memory that is held for the next window; it is taken again when one comes."""
 

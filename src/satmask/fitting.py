@@ -13,10 +13,11 @@ from satmask.errors import ModelError, SceneError, SettingError
 from satmask.stack import open_imagery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from satmask.addresses import Remote
+    from satmask.engines import Engine
     from satmask.imagery import Imagery
     from satmask.model_info import ModelInfo
     from satmask.stack import Stack
@@ -31,28 +32,42 @@ SAME_GSD = 1.05
 
 @dataclass(frozen=True)
 class Reading:
-    """How a scene is read for a model: the settings of `open_for`, so that they can be handed on as one.
+    """How a scene is read for a model: settings that can be handed on as one.
 
     Attributes:
         bands: Bands by number from 1 or by name, in the model's order; None for those that fit.
         scaled: Whether to apply the file's tags of scale and offset.
         resample_to_gsd: Size of a pixel in metres that the scene is resampled to; "model" for the nearest that it knows.
         stretch: Two percentiles of each band that become the ends of the model's values.
+        upsampling: 2 has the network see each pixel as four, 1 as it is; None as the model file says, see `satmask.upsampling`.
 
     Examples:
         >>> Reading(bands=("red", 3)).settings
-        {'bands': ('red', 3), 'scaled': False, 'resample_to_gsd': None, 'stretch': None}
+        {'bands': ('red', 3), 'scaled': False, 'resample_to_gsd': None, 'stretch': None, 'upsampling': None}
     """
 
     bands: tuple[int | str, ...] | None = None
     scaled: bool = False
     resample_to_gsd: float | Literal["model"] | None = None
     stretch: tuple[float, float] | None = None
+    upsampling: int | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arguments for `open_for`."""
+        """Arguments for `satmask.prediction.predict_scene`."""
         return dict(vars(self))
+
+    def open(self, info: ModelInfo, image: str | Path | Remote | Stack) -> Imagery:
+        """Open a scene so, see `open_for`."""
+        settings = self.settings
+        del settings["upsampling"]
+        return open_for(info, image, **settings)
+
+    @contextlib.contextmanager
+    def opened(self, engine: Engine, image: str | Path | Remote | Stack) -> Iterator[tuple[Engine, Imagery]]:
+        """Open a scene so, and with it the engine as it sees pixels of that size."""
+        with self.open(engine.info, image) as scene:
+            yield engine.at(scene.grid.gsd_m, self.upsampling), scene
 
 
 PLAIN = Reading()

@@ -11,7 +11,6 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from satmask.engines import ENGINES, open_engine
-from satmask.fitting import open_for
 from satmask.prediction.store import WindowStore
 from satmask.prediction.tiling import lay_out
 from satmask.prediction.work import Work
@@ -38,10 +37,10 @@ def open_work(job: Job, *, engine: Engine | None = None, threads: int | None = N
         The open job: call `do` with the numbers of windows.
     """
     engine = engine or open_model(job.model, job.engine, threads=threads)
-    with open_for(engine.info, job.image, **job.reading.settings) as scene:
-        tiling = lay_out(engine.info, scene.shape, size=job.size)
-        store = WindowStore(job.folder, tiling, len(engine.info.legend), new=False)
-        yield Work(engine, scene, tiling, seeing=job.seeing, store=store, **settings)
+    with job.reading.opened(engine, job.image) as (seer, scene):
+        tiling = lay_out(seer.info, scene.shape, size=job.size)
+        store = WindowStore(job.folder, tiling, len(seer.info.legend), new=False)
+        yield Work(seer, scene, tiling, seeing=job.seeing, store=store, **settings)
 
 
 def open_model(path: Path, name: str, *, threads: int | None = None) -> Engine:

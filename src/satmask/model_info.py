@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -10,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 import satmask
 from satmask.decisions import Decision
+from satmask.errors import SettingError
 from satmask.legend import Legend
 from satmask.merges import Merge
 from satmask.refinements import Refinement
@@ -40,6 +42,9 @@ class ModelInfo(BaseModel):
         dtype: Data type of the training images, such as "uint8".
         value_range: Lowest and highest raw value of each band met in training (percentiles, or the extremes).
         gsd_m: Smallest and largest ground sampling distance of the training images, in metres; None where unknown.
+        upsample_above_m: Ground sampling distance in metres from which on the network sees each pixel as four, see
+            `satmask.upsampling`; None where never.
+        upsampling: How many pixels the network sees for each along a side; 1 in files, 2 in what `at` gives.
         fill: Raw value of each band that takes the place of nodata.
         stride: Sides of what the network is given must be multiples of this.
         halo: Pixels of context that a block of output pixels aligned to the stride depends on.
@@ -74,6 +79,8 @@ class ModelInfo(BaseModel):
     dtype: str
     value_range: tuple[tuple[float, float], ...]
     gsd_m: tuple[float, float] | None = None
+    upsample_above_m: float | None = Field(default=None, gt=0)
+    upsampling: Literal[1, 2] = Field(default=1, exclude=True)
     fill: tuple[float, ...]
     stride: int = Field(ge=1)
     halo: int = Field(ge=0)
@@ -135,6 +142,36 @@ class ModelInfo(BaseModel):
                 raise ValueError(msg)
         _ = self.decision, self.scaling  # refuse what doesn't fit the classes
         return self
+
+    def at(self, gsd_m: float | None, upsampling: int | None = None) -> ModelInfo:
+        """What the file says of its network in pixels of a scene.
+
+        Args:
+            gsd_m: Ground sampling distance of the scene in metres; None where unknown.
+            upsampling: 2 has the network see each pixel as four, 1 as it is; by default what the file says of the distance.
+
+        Returns:
+            Itself, or with stride, halo and margin in pixels that are seen as four.
+
+        Raises:
+            SettingError: If the upsampling is neither.
+        """
+        if upsampling is None:
+            coarse = self.upsample_above_m is not None and gsd_m is not None and gsd_m >= self.upsample_above_m
+            upsampling = 2 if coarse else 1
+        if upsampling not in (1, 2):
+            msg = f"Upsampling must be 1 or 2, got {upsampling}. Resample what is coarser still."
+            raise SettingError(msg)
+        if upsampling == 1 or self.upsampling == 2:
+            return self
+        changes = {
+            "upsampling": 2,
+            "stride": self.stride // math.gcd(self.stride, 2),
+            # An enlarged pixel depends on its own and one neighbour.
+            "halo": self.halo // 2 + 1,
+            "margin": -(-self.margin // 2),
+        }
+        return self.model_copy(update=changes)
 
     @property
     def decision(self) -> Decision:

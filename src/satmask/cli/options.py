@@ -55,7 +55,9 @@ def band_list(text: str | None) -> tuple[int | str, ...] | None:
     return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
-def reading(*, bands: str | None, scaled: bool, gsd: str | None, stretch: str | None) -> Reading:
+def reading(
+    *, bands: str | None, scaled: bool, gsd: str | None, stretch: str | None, upsampling: int | None = None
+) -> Reading:
     """Read how scenes are to be read for a model.
 
     Raises:
@@ -73,7 +75,7 @@ def reading(*, bands: str | None, scaled: bool, gsd: str | None, stretch: str | 
     except ValueError:
         msg = f"--resample-to-gsd must be metres or 'model', got {gsd!r}."
         raise SettingError(msg) from None
-    return Reading(band_list(bands), scaled, size, limits)  # type: ignore[arg-type]
+    return Reading(band_list(bands), scaled, size, limits, upsampling)  # type: ignore[arg-type]
 
 
 def mapping(texts: list[str] | None) -> dict[int, int]:

@@ -37,6 +37,10 @@ def predict(
     stretch: Annotated[
         str | None, typer.Option(metavar="LOW,HIGH", help="Map these percentiles to the model's values, such as 2,98.")
     ] = None,
+    upsampling: Annotated[
+        int | None,
+        typer.Option(min=1, max=2, help="2 has the network see each pixel as four; as the model says by default."),
+    ] = None,
     window: Annotated[int | None, typer.Option(help="Side of a window at most, in pixels.")] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory to stay below, such as 2GB; it chooses the windows.")
@@ -110,7 +114,9 @@ def predict(
     refuse_overwriting(paths, as_folder(out))
     unusable = _tell_problems(problems)
     settings = {
-        **options.reading(bands=bands, scaled=scaled, gsd=resample_to_gsd, stretch=stretch).settings,
+        **options.reading(
+            bands=bands, scaled=scaled, gsd=resample_to_gsd, stretch=stretch, upsampling=upsampling
+        ).settings,
         "size": window,
         "symmetries": symmetries,
         "mean": mean,
@@ -282,7 +288,7 @@ def _told(plan: Plan) -> str:
     height, width = plan.window
     minutes, seconds = divmod(round(plan.network_seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    how = ", blended" if plan.blended else ""
+    how = (", blended" if plan.blended else "") + (", each pixel seen as four" if plan.upsampling > 1 else "")
     return (
         f"{plan.scene}  {plan.megapixels:,.2f} MP ({plan.shape[0]:,} × {plan.shape[1]:,})\n"
         f"  windows  {plan.windows:,} of {height} × {width}{how}, {plan.at_once} at a time; "
@@ -347,9 +353,9 @@ def _reading(settings: dict[str, Any]) -> Reading:
 
 
 def _doubts(network: Engine, path: SceneSource, reading: Reading) -> list[str]:
-    from satmask.fitting import doubts, open_for
+    from satmask.fitting import doubts
 
-    with open_for(network.info, path, **reading.settings) as scene:
+    with reading.open(network.info, path) as scene:
         return doubts(network.info, scene)
 
 

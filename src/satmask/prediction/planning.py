@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from satmask.errors import SettingError
-from satmask.fitting import PLAIN, Reading, open_for
+from satmask.fitting import PLAIN, Reading
 from satmask.prediction.tiling import (
     MOST_HALOS,
     Tiling,
@@ -79,7 +79,7 @@ class Room:
     """What fits a memory.
 
     Attributes:
-        largest: Side of a square window at most, in pixels; others have no more pixels.
+        largest: Side of the largest square that the network sees, in its pixels; other windows have no more.
         at_once: Windows that are run at a time.
         memory_bytes: What that takes.
     """
@@ -106,6 +106,7 @@ class Plan:
         work_bytes: Disk that is taken beside the outputs while they are made, at most; freed at the end.
         output_bytes: Size of the outputs at most, without polygons.
         blended: Whether windows overlap and are blended, because the network isn't local.
+        upsampling: How many pixels the network sees for each of the scene's along a side.
     """
 
     scene: str
@@ -120,6 +121,7 @@ class Plan:
     work_bytes: int
     output_bytes: int
     blended: bool
+    upsampling: int
 
 
 def plan_scene(
@@ -151,14 +153,15 @@ def plan_scene(
     Raises:
         SettingError: If no window fits the memory.
     """
-    info, seeing = engine.info, seeing or Seeing()
-    with open_for(info, image, **reading.settings) as scene:
-        print_ = measure(engine, scene, seeing)
-        room = _room(engine, scene, print_, memory_bytes) if memory_bytes else None
-        at_once, largest = (room.at_once, room.largest) if room else (engine.workers, None)
+    seeing = seeing or Seeing()
+    with reading.opened(engine, image) as (seer, scene):
+        info = seer.info
+        print_ = measure(seer, scene, seeing)
+        room = _room(seer, scene, print_, memory_bytes) if memory_bytes else None
+        at_once, largest = (room.at_once, room.largest) if room else (seer.workers, None)
         size = size or choose_window(info, scene.shape, workers=at_once, largest=largest)
         tiling = lay_out(info, scene.shape, size=size)
-        seconds = time_window(engine, scene, tiling, seeing, at_once=min(at_once, len(tiling)))
+        seconds = time_window(seer, scene, tiling, seeing, at_once=min(at_once, len(tiling)))
     pixels, classes = scene.shape[0] * scene.shape[1], len(info.legend)
     masks = 0 if info.legend.exclusive or classes == 1 else classes
     draft = pixels * (4 * classes + 4 * uncertainty + info.legend.dtype.itemsize + masks)
@@ -177,6 +180,7 @@ def plan_scene(
         work_bytes=round(draft * 4 / 3 + stored + kept * 4 / 3),  # a third for overviews
         output_bytes=round(kept * 4 / 3),
         blended=tiling.blended,
+        upsampling=info.upsampling,
     )
 
 
@@ -203,8 +207,8 @@ def find_room(
     Raises:
         SettingError: If not even one smallest window fits.
     """
-    with open_for(engine.info, image, **reading.settings) as scene:
-        return _room(engine, scene, measure(engine, scene, seeing), memory_bytes)
+    with reading.opened(engine, image) as (seer, scene):
+        return _room(seer, scene, measure(seer, scene, seeing), memory_bytes)
 
 
 def measure(engine: Engine, scene: Imagery, seeing: Seeing) -> Footprint:
@@ -267,8 +271,9 @@ def _room(engine: Engine, scene: Imagery, footprint: Footprint, memory_bytes: in
         for side in range(most - most % info.stride, least - 1, -info.stride):
             taken = footprint.memory(side**2, 4 * classes * side**2, at_once)
             if taken <= memory_bytes:
-                size = choose_window(info, scene.shape, workers=at_once, largest=side)
-                found.append((work_px(info, scene.shape, size, workers=at_once), Room(side, at_once, taken)))
+                largest = side * info.upsampling
+                size = choose_window(info, scene.shape, workers=at_once, largest=largest)
+                found.append((work_px(info, scene.shape, size, workers=at_once), Room(largest, at_once, taken)))
                 break
     if found:
         return min(found, key=lambda pair: pair[0])[1]

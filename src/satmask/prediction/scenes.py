@@ -15,7 +15,7 @@ import rasterio
 from satmask.addresses import as_address
 from satmask.buckets import Bucket, as_folder
 from satmask.errors import SatmaskError, SettingError
-from satmask.fitting import Reading, open_for
+from satmask.fitting import Reading
 from satmask.prediction.claim import Claim
 from satmask.prediction.finishing import Drafts, uncertainty_layer
 from satmask.prediction.remote_claim import RemoteClaim
@@ -73,6 +73,7 @@ def predict_scene(
     scaled: bool = False,
     resample_to_gsd: float | Literal["model"] | None = None,
     stretch: tuple[float, float] | None = None,
+    upsampling: int | None = None,
     size: Size | None = None,
     largest: int | None = None,
     at_once: int | None = None,
@@ -103,8 +104,10 @@ def predict_scene(
         resample_to_gsd: Size of a pixel in metres that the scene is resampled to, and the outputs have; "model" for the
             nearest that the model was trained on.
         stretch: Two percentiles of each band that become the ends of the model's values.
+        upsampling: 2 has the network see each pixel as four, 1 as it is; by default what the model file says of the size of the
+            scene's pixels, see `satmask.upsampling`.
         size: Sides of a window at most, in pixels.
-        largest: Side of the largest square, where windows are chosen for memory's sake; a scene that was begun goes on with its windows.
+        largest: Side of the largest square that the network sees, where windows are chosen for memory's sake; a scene that was begun goes on with its windows.
         at_once: Windows run at a time; as many as the engine gains by, by default.
         symmetries: Ways in which the network sees the scene, see `walk`.
         mean: How what it says is joined.
@@ -130,14 +133,14 @@ def predict_scene(
     decision = (decision or engine.info.decision).with_thresholds(thresholds)
     ways(symmetries)  # refuses others
     out.mkdir(parents=True, exist_ok=True)
-    reading = Reading(None if bands is None else tuple(bands), scaled, resample_to_gsd, stretch)
-    with open_for(engine.info, image, **reading.settings) as scene, _claim(out, stem) as claim:
+    reading = Reading(None if bands is None else tuple(bands), scaled, resample_to_gsd, stretch, upsampling)
+    with reading.opened(engine, image) as (seer, scene), _claim(out, stem) as claim:
         if restart:
             claim.clear()
         wanted = scene.grid.crs is not None if polygons is None else polygons
         with _kept(claim, scene, tell) as holder:
-            tiling, store = prepare(claim, engine, image, scene, size=size, largest=largest, seeing=seeing, tell=tell)
-            work = Work(engine, scene, tiling, seeing=seeing, store=store, tell=tell)
+            tiling, store = prepare(claim, seer, image, scene, size=size, largest=largest, seeing=seeing, tell=tell)
+            work = Work(seer, scene, tiling, seeing=seeing, store=store, tell=tell)
             holder.append(work)
             elsewhere = _spread(work, image, reading, claim.folder, spread) if spread else None
             pieces = _told(work.pieces(elsewhere, at_once=at_once), progress)

@@ -145,7 +145,7 @@ def choose_window(
         info: Gives halo and stride.
         shape: `(height, width)` of the scene.
         workers: Windows that are run at the same time.
-        largest: Side of the square whose pixels windows mustn't exceed, however large the halo, and may reach; see
+        largest: Side of the square, in pixels as the network sees them, that windows mustn't exceed, however large the halo, and may reach; see
             `satmask.prediction.planning`.
 
     Returns:
@@ -155,11 +155,12 @@ def choose_window(
     stride = info.stride
     if not info.local:
         # Each window is seen differently, so there is nothing to gain by cutting what could be seen at once.
-        side = min(round_up(max(frame(shape, info)), stride), max((largest or LARGEST) // stride, 1) * stride)
+        most = (largest or LARGEST) // info.upsampling
+        side = min(round_up(max(frame(shape, info)), stride), max(most // stride, 1) * stride)
         return side, side
     margin = round_up(info.halo, stride)
     least = 2 * margin + stride
-    limit = max(largest or round_up(largest_window(info), stride), least)
+    limit = max(largest // info.upsampling if largest else round_up(largest_window(info), stride), least)
     sizes = np.arange(least, 2 * limit + 1, stride)
     # What windows of so many sizes come to is much less: their sides once made as small as their number allows.
     tall, wide = (np.unique(_cut(length, sizes, margin, stride)[0]) for length in frame(shape, info))
@@ -196,7 +197,7 @@ def _work(
 
 def largest_window(info: ModelInfo, *, halos: int = HALOS) -> int:
     """Side of the largest window that is worth its memory."""
-    return max(LARGEST, halos * round_up(info.halo, info.stride))
+    return max(LARGEST // info.upsampling, halos * round_up(info.halo, info.stride))
 
 
 def least_window(info: ModelInfo) -> int:

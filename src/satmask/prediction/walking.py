@@ -51,6 +51,7 @@ def walk(
     symmetries: Symmetries = "none",
     mean: Mean = "geometric",
     within: Window | None = None,
+    upsampling: int | None = None,
 ) -> Iterator[Piece]:
     """Run a network over a scene, window by window, in row order; nothing is written.
 
@@ -69,6 +70,7 @@ def walk(
         symmetries: Ways in which the network sees the scene, see `Seeing`.
         mean: How what it says is joined.
         within: Only the pieces that reach into this part of the scene; all by default.
+        upsampling: 2 has the network see each pixel as four, 1 as it is; as the model file says by default.
 
     Yields:
         Pieces whose cores cover the scene exactly once.
@@ -77,6 +79,7 @@ def walk(
         SettingError: If the size breaks the rules of `satmask.windows.cover`.
         SceneError: If the scene can't be decoded.
     """
+    engine = engine.at(scene.grid.gsd_m, upsampling)
     tiling = lay_out(engine.info, scene.shape, size=size, workers=engine.workers)
     seeing, part = Seeing(symmetries, mean), within or Window(0, 0, *scene.shape)
     ways(symmetries)  # refuses others
