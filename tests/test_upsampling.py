@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from satmask.assembly import Assembly, AssemblyEngine, Member
-from satmask.cli import app
+from satmask.cli import app, main
+from satmask.datasets import read_dataset
 from satmask.engines import open_engine
-from satmask.errors import SceneError, SettingError
+from satmask.errors import DataError, SceneError, SettingError
 from satmask.fitting import Reading, open_for
 from satmask.jobs import open_work
 from satmask.legend import Legend
@@ -24,6 +25,7 @@ from satmask.prediction.planning import find_room, plan_scene
 from satmask.prediction.tiling import choose_window, lay_out
 from satmask.prediction.walking import Seeing
 from satmask.prediction.work import Job
+from satmask.tuning.enlarging import choose_enlarging
 from satmask.upsampling import double, halve
 
 COARSE, FINE = 0.6, 0.15
@@ -267,3 +269,126 @@ def test_the_command_line_says_and_takes_it(model, tmp_path):
     ]
     np.testing.assert_array_equal(said[0], said[2])
     assert not np.array_equal(said[0], said[1])
+
+
+def labelled(folder, engine, upsampled):
+    """Scenes at three distances, several places each, whose truth is what the network says, seen as `upsampled` has it."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for place in range(3):
+        for gsd_m in upsampled:
+            path = write(
+                folder / "images" / f"place{place}-{gsd_m}.tif", (48, 64), gsd_m, seed=int(100 * gsd_m) + place
+            )
+            with open_for(engine.info, path) as scene, rasterio.open(path) as image:
+                said, _ = predict_array(engine, scene, upsampling=2 if upsampled[gsd_m] else 1)
+                profile = image.profile | {"count": 1}
+            with rasterio.open(folder / "masks" / path.name, "w", **profile) as file:
+                file.write((said[..., 0] >= np.float32(engine.info.thresholds[0])).astype(np.uint8), 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sharp(model, tmp_path_factory):
+    """The network with the threshold amid what it says, and nothing said of upsampling."""
+    engine = open_engine(model)
+    folder = tmp_path_factory.mktemp("sharp")
+    path = write(folder / "a.tif")
+    with open_for(engine.info, path) as scene:
+        middle = float(np.median(predict_array(engine, scene)[0]))
+    target = folder / "model.onnx"
+    target.write_bytes(model.read_bytes())
+    rewrite(target, engine.info.model_copy(update={"upsample_above_m": None, "thresholds": (middle,)}))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("upsampled", "limit"),
+    [
+        ({0.1: False, 0.2: False, 0.4: True}, 0.283),
+        ({0.1: False, 0.2: True, 0.4: True}, 0.141),
+        ({0.1: True, 0.2: True, 0.4: True}, 0.0707),
+        ({0.1: False, 0.2: False, 0.4: False}, None),
+    ],
+)
+def test_the_limit_lies_where_seeing_pixels_as_four_begins_to_be_right(sharp, tmp_path, upsampled, limit):
+    engine = open_engine(sharp)
+    data = read_dataset(labelled(tmp_path / "data", engine, upsampled), legend=Legend.of(["house"]))
+    told = []
+    found = choose_enlarging(engine, data.splits["train"], progress=lambda count, _: told.append(count))
+    assert found.above_m == pytest.approx(limit, rel=2e-3) if limit else found.above_m is None
+    assert found.after == 1.0
+    assert found.better == (limit is not None)
+    assert (found.folds, len(told)) == (3, 9)
+    for distance, (gsd_m, wanted) in zip(found.distances, upsampled.items(), strict=True):
+        assert distance.gsd_m == pytest.approx(gsd_m, rel=1e-3)  # UTM stretches a little
+        assert ((distance.upsampled == 1), (distance.plain == 1)) == (wanted, not wanted)
+        assert distance.images == 3
+    written = found.apply(engine.info)
+    for gsd_m, wanted in upsampled.items():
+        assert (written.at(gsd_m).upsampling == 2) == wanted
+    assert choose_enlarging(open_engine(sharp), data.splits["train"]).to_dict() == found.to_dict()
+
+
+def test_the_estimate_is_of_places_that_did_not_choose(sharp, tmp_path):
+    """One place wants it, two don't: chosen with the two, the one is seen wrongly, and the other way round."""
+    engine = open_engine(sharp)
+    folder = labelled(tmp_path / "data", engine, {0.4: False})
+    more = labelled(tmp_path / "more", engine, {0.4: True})
+    for kind in ("images", "masks"):
+        (folder / kind / "place0-0.4.tif").write_bytes((more / kind / "place0-0.4.tif").read_bytes())
+    samples = read_dataset(folder, legend=Legend.of(["house"])).splits["train"]
+    found = choose_enlarging(engine, samples)
+    assert found.above_m is None
+    assert found.after == found.before < 1
+    assert not found.better
+    with pytest.raises(SettingError, match="2 folds or more"):
+        choose_enlarging(engine, samples, folds=1)
+
+
+def test_what_was_chosen_before_is_taken_back_where_it_is_wrong(sharp, tmp_path):
+    engine = open_engine(sharp)
+    samples = read_dataset(labelled(tmp_path / "data", engine, {0.4: False}), legend=Legend.of(["house"])).splits[
+        "train"
+    ]
+    other = tmp_path / "model.onnx"
+    other.write_bytes(sharp.read_bytes())
+    rewrite(other, engine.info.model_copy(update={"upsample_above_m": 0.3}))
+    found = choose_enlarging(open_engine(other), samples)
+    assert (found.above_m, found.better, found.estimate) == (None, True, 1.0)
+
+
+def test_the_command_writes_the_limit(sharp, tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(sharp.read_bytes())
+    data = labelled(tmp_path / "data", open_engine(sharp), {0.1: False, 0.4: True})
+    (data / "legend.toml").write_text('[classes]\n1 = "house"\n')
+    ask = ["tune", str(path), str(data), "--only", "upsampling", "-q"]
+    assert main([*ask, "--dry-run"]) == 0
+    assert "pixels seen as four: from 0.2 m on is best\n" in capsys.readouterr().out
+    assert read_info(path).upsample_above_m is None
+    assert main(ask) == 0
+    assert "written to" in capsys.readouterr().out
+    assert read_info(path).upsample_above_m == pytest.approx(0.2, rel=1e-3)
+    assert read_info(path).training["upsampling"]["better"]
+    assert main([*ask, "--for", "ap50"]) != 0
+    assert main(["tune", str(path), str(data), "--only", "area,upsampling", "-q"]) != 0
+    told = capsys.readouterr().err
+    assert "Upsampling must be chosen for iou, got 'ap50'" in told
+    assert "Upsampling must be chosen alone, got area, upsampling" in told
+
+
+def test_images_without_a_place_cannot_tell(sharp, tmp_path):
+    engine = open_engine(sharp)
+    folder = labelled(tmp_path / "data", engine, {0.4: False})
+    for kind in ("images", "masks"):
+        for path in (folder / kind).iterdir():
+            with rasterio.open(path) as file:
+                values, profile = file.read(), file.profile
+            with rasterio.open(path, "w", **(profile | {"crs": None, "transform": Affine.identity()})) as file:
+                file.write(values)
+    samples = read_dataset(folder, legend=Legend.of(["house"])).splits["train"]
+    with pytest.raises(DataError, match="Images must say how large their pixels are"):
+        choose_enlarging(engine, samples)
+    with pytest.raises(DataError, match="got none"):
+        choose_enlarging(engine, [])

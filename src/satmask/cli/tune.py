@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
     from satmask.tuning import Cache, Choice, Tuning
+    from satmask.tuning.enlarging import Enlarging
 
 
 def tune(
@@ -30,7 +31,8 @@ def tune(
         str | None,
         typer.Option(
             metavar="PART[,PART…]",
-            help="Choose these alone, of threshold, area, separate, opening, closing and hole; the rest stays as it is.",
+            help="Choose these alone, of threshold, area, separate, opening, closing and hole; the rest stays as it is. "
+            "Or upsampling: which pixels are so large that the network should see each as four.",
         ),
     ] = None,
     cache: Annotated[
@@ -45,7 +47,7 @@ def tune(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Choose threshold, smallest area, morphology and separation of each class.
+    """Choose threshold, smallest area, morphology and separation of each class; or which scenes are to be seen enlarged.
 
     Uses the images that the run held out, or all of DATA for a model file. A class keeps what it has unless images judged
     by what was chosen without their place get better. What is better is written into the model file, and predict, polygons
@@ -57,13 +59,24 @@ def tune(
 
     dataset = read_dataset(data, registration=registration)
     dataset.require_sound(skip_invalid=skip_invalid)
+    parts = [part.strip() for part in only.split(",")] if only else []
     results = {}
     for name, file in _models(model).items():
         engine = open_engine(file)
         samples, how = _held_out(file, dataset, engine)
         complain(f"note: {name}: {how}")
         settings = {"metric": metric, "folds": folds, "least_gain": least_gain}
-        settings |= {"only": [part.strip() for part in only.split(",")]} if only else {}
+        if "upsampling" in parts:
+            _refuse_others(parts, metric)
+            enlarging = _tune_upsampling(engine, samples, folds, least_gain, quiet=quiet)
+            written = enlarging.better and not dry_run
+            if written:
+                rewrite(file, enlarging.apply(engine.info))
+            results[name] = {**enlarging.to_dict(), "written": written}
+            if not as_json:
+                _print_upsampling(enlarging, file if written else None)
+            continue
+        settings |= {"only": parts} if parts else {}
         settings["cache"] = _cache(file, engine, model, cache)
         found = _tune(engine, samples, settings, quiet=quiet)
         better = [choice.name for choice in found.choices if choice.better]
@@ -124,6 +137,44 @@ def _tune(engine: Engine, samples: Sequence[Sample], settings: dict[str, Any], *
 
     with track("Tuning", len(samples), unit="images", quiet=quiet) as advance:
         return tune_model(engine, samples, **settings, progress=advance)
+
+
+def _refuse_others(parts: Sequence[str], metric: str) -> None:
+    """Refuse what can't be chosen together with upsampling, which changes all probabilities."""
+    from satmask.errors import SettingError
+
+    if len(parts) > 1:
+        msg = f"Upsampling must be chosen alone, got {', '.join(parts)}. Choose it first, and the others afterwards."
+        raise SettingError(msg)
+    if metric != "iou":
+        msg = f"Upsampling must be chosen for iou, got {metric!r}."
+        raise SettingError(msg)
+
+
+def _tune_upsampling(
+    engine: Engine, samples: Sequence[Sample], folds: int, least_gain: float, *, quiet: bool
+) -> Enlarging:
+    from satmask.progress import track
+    from satmask.tuning.enlarging import choose_enlarging
+
+    with track("Tuning", len(samples), unit="images", quiet=quiet) as advance:
+        return choose_enlarging(engine, samples, folds=folds, least_gain=least_gain, progress=advance)
+
+
+def _print_upsampling(found: Enlarging, written: Path | None) -> None:
+    from satmask.cli.output import complain, say, say_table
+
+    rows = [("pixels (m)", "images", "IoU as they are", "seen as four")]
+    rows += [
+        (f"{one.gsd_m:.3g}", f"{one.images:,}", f"{one.plain:.4f}", f"{one.upsampled:.4f}") for one in found.distances
+    ]
+    say_table(rows)
+    say(f"mean iou over the ground: {found.before:.4f} before, {found.estimate:.4f} estimated")
+    limit = "none are best" if found.above_m is None else f"from {found.above_m:g} m on is best"
+    where = f", written to {written}" if written else ""
+    say(f"pixels seen as four: {limit}{where}")
+    if found.folds == 1:
+        complain("note: there is only one image, or one place, so that no gain can be told; nothing is changed.")
 
 
 def _print(found: Tuning) -> None:
