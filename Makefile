@@ -75,6 +75,7 @@ building-model: $(RUNS)
 	rm -rf $(OUT)/average
 	$(BIN)/satmask average $(OUT)/joined $(RUNS) --out $(OUT)/average
 	cp $(OUT)/average/model.onnx $(OUT)/buildings.onnx; cp $(OUT)/average/model.keras $(OUT)/buildings.keras
+	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --only upsampling
 	$(BIN)/satmask calibrate $(OUT)/buildings.onnx $(OUT)/joined/val
 	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for iou --only threshold --least-gain 0
 	$(BIN)/satmask tune $(OUT)/buildings.onnx $(OUT)/joined/val --for ap50 --only area,separate
