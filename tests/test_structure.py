@@ -39,7 +39,7 @@ submission survey batches leaks evidence sample_objects stac seams tile_plans
 scene_lists
 inspection splitting split_files joining
 findings inspection_page
-model_file+model_card+engines+assembly+rules
+model_file+model_card+engines+upsampling+assembly+rules
 fitting
 prediction
 validation tuning jobs

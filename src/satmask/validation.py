@@ -19,7 +19,7 @@ from satmask.fitting import open_for
 from satmask.labels import PolygonLabels, draw
 from satmask.masks import encode_coco
 from satmask.pictures import Example
-from satmask.prediction import LARGEST, decide, walk
+from satmask.prediction import LARGEST, decide_pixels, walk
 from satmask.sample_objects import Digest, SampleMasks
 from satmask.scoring.coco import CocoScore, score_coco
 from satmask.scoring.object_list import placed
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
     from satmask.grid import Grid
-    from satmask.model_info import ModelInfo
     from satmask.scene import Imagery
     from satmask.survey import Survey
 
@@ -145,7 +144,7 @@ def _judge_sample(
         for piece in walk(engine, scene):
             core = piece.tile.core
             truth = sample.labels.read(core)
-            said = decision(piece.probabilities, info)
+            said = decide_pixels(piece.probabilities, info)
             counted = truth.labelled & piece.valid
             masks.keep(core, truth, said, piece.valid)
             spread += count_thresholds(piece.probabilities, truth.classes, info.legend, valid=counted)
@@ -159,13 +158,6 @@ def _judge_sample(
                 found[core.slices], sure[core.slices] = said[..., 0], np.nan_to_num(piece.probabilities[..., 0])
     tiles = [] if number is None else [PredictedTile(number, found, sure)]
     return Verdict(sample, tuple(views), tuple(crowdai_results(tiles)), masks.digest(), grid), spread
-
-
-def decision(probabilities: np.ndarray, info: ModelInfo) -> np.ndarray:
-    """Decide as the model file says: class ids where classes exclude each other, else a mask a class."""
-    if info.legend.exclusive:
-        return decide(probabilities, info.legend, info.thresholds)
-    return np.asarray(probabilities >= np.asarray(info.thresholds, np.float32))
 
 
 def cut(height: int, width: int) -> list[Window]:
@@ -235,7 +227,7 @@ def _predict_window(engine: Engine, scene: Imagery, window: Window) -> tuple[np.
         if common := piece.tile.core.shared_with(window):
             inside = common.seen_from(piece.tile.core).slices
             probabilities[common.seen_from(window).slices] = piece.probabilities[inside]
-    return decision(probabilities, info), ~np.isnan(probabilities[..., 0])
+    return decide_pixels(probabilities, info), ~np.isnan(probabilities[..., 0])
 
 
 def score_objects(verdicts: Sequence[Verdict]) -> CocoScore:

@@ -55,6 +55,13 @@ def decide(probabilities: np.ndarray, legend: Legend, thresholds: Sequence[float
     return np.where(unknown, np.asarray(legend.nodata, legend.dtype), classes)
 
 
+def decide_pixels(probabilities: np.ndarray, info: ModelInfo) -> np.ndarray:
+    """Decide each pixel as the model file says: class ids where classes exclude each other, else a mask a class."""
+    if info.legend.exclusive:
+        return decide(probabilities, info.legend, info.thresholds)
+    return np.asarray(probabilities >= np.asarray(info.thresholds, np.float32))
+
+
 def check_thresholds(thresholds: Sequence[float] | None, info: ModelInfo) -> tuple[float, ...]:
     """One threshold for each class, from what the user gave or the model file says.
 

@@ -12,10 +12,9 @@ import numpy as np
 
 from satmask.errors import DataError, SettingError
 from satmask.fitting import SAME_GSD, open_for
-from satmask.prediction import walk
+from satmask.prediction import decide_pixels, walk
 from satmask.scoring.pixels import Confusion, confusion
 from satmask.tuning import LEAST_GAIN, assign
-from satmask.validation import decision
 
 if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
@@ -171,7 +170,7 @@ def _see(engine: Engine, sample: Sample, part: int) -> _Seen:
             counts = Confusion.empty(info.legend)
             for piece in walk(engine, scene, upsampling=upsampling):
                 truth = sample.labels.read(piece.tile.core)
-                said = decision(piece.probabilities, info)
+                said = decide_pixels(piece.probabilities, info)
                 counts += confusion(truth.classes, said, info.legend, valid=truth.labelled & piece.valid)
             told = np.stack([counts.true_positives, counts.false_positives, counts.false_negatives], axis=-1)
             areas.append(told * gsd_m**2)
