@@ -5,7 +5,8 @@
 DATA holds `naip/val/{img,mask}` (aerial RGB and near infrared, 0.6 m, class 1 is building, some houses aren't labelled),
 `rasters/worldview_vegas_{uint16,buildings}.tif` (11 bits, 0.3 m, brought to 8 bits by percentiles) and `mumbai` (RGB of 0.4 to
 0.5 m from space; its classes hold buildings and what lies between them, so what is told is how much of each is said to be a
-building). None of it may train what ships.
+building). None of it may train what ships. Each is seen with pixels as they are and as four each (`--upsampling`), whatever the model
+file says.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Trial:
 
 
 def trials(data: Path) -> list[Trial]:
-    """All that is tried: each sensor as it is, and at twice the detail."""
+    """All that is tried."""
     naip = [path for split in ("val",) for path in sorted((data / "naip" / split / "img").glob("*.tif"))]
     if not naip:
         sys.exit(f"DATA must hold naip/val/img, got none in {data}.")
@@ -53,24 +54,23 @@ def trials(data: Path) -> list[Trial]:
     vegas = ((data / "rasters/worldview_vegas_uint16.tif", data / "rasters/worldview_vegas_buildings.tif"),)
     return [
         Trial("NAIP, 0.6 m", tiles, {"bands": (1, 2, 3)}),
-        Trial("NAIP, resampled to 0.3 m", tiles, {"bands": (1, 2, 3), "resample_to_gsd": 0.3}),
         Trial("WorldView, Las Vegas, 0.3 m", vegas, {"stretch": (1, 99)}),
     ]
 
 
-def count(engine: Engine, trial: Trial) -> np.ndarray:
+def count(engine: Engine, trial: Trial, upsampling: int) -> np.ndarray:
     """True positives, false positives and false negatives: first as the model decides, then at each of `CUTS`."""
     total = np.zeros((1 + len(CUTS), 3), np.int64)
     for image, mask in trial.pairs:
         with open_for(engine.info, image, **trial.reading) as scene:
-            said, valid = predict_array(engine, scene)
+            said, valid = predict_array(engine, scene, upsampling=upsampling)
             truth = _truth(mask, scene.grid) & valid
             decided = engine.info.decision.masks(said, gsd_m=scene.grid.gsd_m)[..., 0]
         total += [_tally(truth, chosen & valid) for chosen in (decided, *(said[..., 0] >= cut for cut in CUTS))]
     return total
 
 
-def shares_by_class(engine: Engine, folder: Path) -> dict[str, float]:
+def shares_by_class(engine: Engine, folder: Path, upsampling: int) -> dict[str, float]:
     """Which part of each class of land use is said to be a building."""
     names = json.loads((folder / "classes.json").read_text())["classes"]
     counts = np.zeros((len(names), 2), np.int64)
@@ -78,7 +78,7 @@ def shares_by_class(engine: Engine, folder: Path) -> dict[str, float]:
         with rasterio.open(folder / "val/masks" / f"{image.stem}.png") as file:
             truth = file.read(1)
         with open_for(engine.info, image) as scene:
-            said = engine.info.decision.masks(predict_array(engine, scene)[0])[..., 0]
+            said = engine.info.decision.masks(predict_array(engine, scene, upsampling=upsampling)[0])[..., 0]
         counts += np.stack([np.bincount(truth[chosen], minlength=len(names)) for chosen in (truth >= 0, said)], axis=1)
     return {name: float(counts[int(id_), 1] / max(counts[int(id_), 0], 1)) for id_, name in names.items() if id_ != "0"}
 
@@ -120,14 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| model, data | IoU | precision | recall | F1 | best IoU at any threshold |\n|---|---|---|---|---|---|")
     for path in options.models:
         engine = open_engine(find_model(find_named(path)), threads=options.threads)
-        for trial in trials(options.data):
-            print(row(f"{path.name}, {trial.name}", count(engine, trial)), flush=True)
-        shares = shares_by_class(engine, options.data / "mumbai")
-        print(
-            f"| {path.name}, Mumbai: said to be a building |",
-            " | ".join(f"{n} {s:.3f}" for n, s in shares.items()),
-            "|",
-        )
+        for upsampling, how in ((1, "as they are"), (2, "as four")):
+            for trial in trials(options.data):
+                print(row(f"{path.name}, {trial.name}, pixels {how}", count(engine, trial, upsampling)), flush=True)
+            shares = shares_by_class(engine, options.data / "mumbai", upsampling)
+            said = " | ".join(f"{name} {share:.3f}" for name, share in shares.items())
+            print(f"| {path.name}, Mumbai, pixels {how}: said to be a building | {said} |")
 
 
 if __name__ == "__main__":
