@@ -106,6 +106,20 @@ def test_every_setting_with_every_area_scores_as_the_decision_does(gsd_m):
             assert tally.scores()[place] == pytest.approx(both / either)
 
 
+def test_with_the_smallest_area_given_smaller_groups_count_nowhere():
+    model, (said, truth) = info(min_area_px=(7, 0)), image(1)
+    tried = choices(model, 0, in_m2=False, objects=False)
+    alone = tried.only(["threshold"])
+    assert alone.areas == (7.0,)
+    every = picture(1, model).pixel_tallies(SETTINGS, tried)
+    for setting, tally, whole in zip(SETTINGS, picture(1, model).pixel_tallies(SETTINGS, alone), every, strict=True):
+        rule = setting.refinement("house", in_m2=False)
+        changed = replace(model.decision, thresholds=(setting.threshold, 0.5), refinements=(rule,) if rule.any else ())
+        mask = changed.masks(said)[..., 0]
+        both, either = (op(mask, truth[..., 0]).sum() for op in (np.logical_and, np.logical_or))
+        assert tally.scores().tolist() == [pytest.approx(both / either)] == [whole.scores()[tried.areas.index(7)]]
+
+
 @pytest.mark.parametrize("separate_px", [0, 1])
 @pytest.mark.parametrize("drawn", [True, False])
 def test_objects_are_scored_as_the_challenge_does(separate_px, drawn):

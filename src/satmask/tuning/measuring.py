@@ -172,8 +172,9 @@ def _by_size(mask: np.ndarray, true: np.ndarray, counted: np.ndarray, sizes: np.
     inside = mask & counted
     # A group is kept where it has at least the smallest area: the last bin that begins no later than its size.
     bins = np.searchsorted(sizes, stats[:, cv2.CC_STAT_AREA], side="right") - 1
+    # Where a smallest area is given, groups below it are in no bin: -1.
     places = 2 * bins[labels[inside]] + true[inside]
-    found = np.bincount(places, minlength=2 * len(sizes)).reshape(-1, 2)
+    found = np.bincount(places[places >= 0], minlength=2 * len(sizes)).reshape(-1, 2)
     return np.asarray(found[::-1].cumsum(axis=0)[::-1])
 
 
