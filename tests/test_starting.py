@@ -1,6 +1,7 @@
 """Starts: what is known is taken over, what is new begins anew, and averages go on exactly."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from satmask.datasets import read_dataset
 from satmask.datasets.town import draw_town, write_scene, write_tiles
 from satmask.errors import ModelError, SettingError
 from satmask.legend import Legend
-from satmask.model_file import BandInfo, ModelInfo, read_info
+from satmask.model_file import BandInfo, ModelInfo, read_info, rewrite
 from satmask.models import build
 from satmask.recipe import Recipe
 from satmask.run import Run
@@ -165,8 +166,6 @@ def test_a_start_without_learning_says_the_same(run, tiles, tmp_path, monkeypatc
 
 
 def test_a_run_goes_on_without_its_start(run, tiles, tmp_path):
-    import shutil
-
     start = shutil.copytree(run.folder, tmp_path / "start")
     settings = [*SMALL, "network.name=unet", *UNET, f"start={start}", "average=0.9", "epochs=2"]
     recipe = Recipe.load(settings=settings)
@@ -211,6 +210,53 @@ def test_sixteen_bits_begin_where_eight_bits_were(run, tmp_path):
     assert info.dtype == "uint16"
     np.testing.assert_allclose(np.asarray(info.training["mean"]) * scale + offset, 0, atol=1e-4)
     np.testing.assert_allclose(np.asarray(info.training["deviation"]) * scale, 1, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def enlarging(run, tmp_path_factory):
+    """The run as a start that sees pixels as four from 0.3 m on."""
+    folder = tmp_path_factory.mktemp("runs") / "enlarging"
+    shutil.copytree(run.folder, folder)
+    rewrite(folder / "model.onnx", read_info(run.model).model_copy(update={"upsample_above_m": 0.3}))
+    return folder
+
+
+def towns(folder, *gsds_m):
+    for seed, gsd_m in enumerate(gsds_m):
+        write_scene(draw_town(48, 64, seed=seed, gsd_m=gsd_m), folder, f"town{seed}")
+    return read_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("gsds_m", "said", "limit"),
+    [
+        ((0.5, 0.6), [], 0.354),
+        ((0.2, 0.6), [], None),
+        ((0.5, 0.6), ["upsampling=1"], None),
+        ((0.2, 0.2), ["upsampling=2"], 0.141),
+    ],
+)
+def test_pixels_are_seen_as_the_start_sees_them(enlarging, tmp_path, gsds_m, said, limit):
+    upsampling = 2 if limit else 1
+    data = towns(tmp_path / "data", *gsds_m)
+    settings = [*SMALL, f"start={enlarging}", *said]
+    made = train(data, tmp_path / "run", Recipe.load(settings=settings), quiet=True)
+    assert Recipe.read(made.recipe).upsampling == upsampling
+    info = read_info(made.model)
+    assert info.upsample_above_m == (pytest.approx(limit, rel=2e-3) if limit else None)
+    assert all(info.at(gsd_m).upsampling == upsampling for gsd_m in gsds_m)
+    # Asked for again in the same words, it is the same run.
+    again = train(data, tmp_path / "run", Recipe.load(settings=settings), resume=True, quiet=True)
+    assert Recipe.read(again.recipe).upsampling == upsampling
+
+
+def test_what_never_says_how_large_its_pixels_are_is_always_seen_so(tiles, tmp_path):
+    made = train(
+        read_dataset(tiles), tmp_path / "run", Recipe.load(settings=[*UNET, *SMALL, "upsampling=2"]), quiet=True
+    )
+    info = read_info(made.model)
+    assert info.gsd_m is None or info.upsample_above_m > 0
+    assert info.at(info.gsd_m[0] if info.gsd_m else None).upsampling == 2
 
 
 @pytest.mark.parametrize("left", ["model.onnx", "model.keras"])

@@ -17,7 +17,7 @@ ORDER = """
 errors progress processes shipping vector_io areas
 fetching+catalogue fingerprints morphology paths folders addresses buckets permissions tiff_directory legend windows sensors+compositing+augment run figures stretching report timing
 pictures refinements merges shapes overviews
-alignment bands decisions scaling uncertainty novelty symmetry vectorise separation simplification squaring
+alignment bands decisions scaling uncertainty novelty symmetry upsampling vectorise separation simplification squaring
 cleaning regularisation strips model_info
 grid recipe charts data_charts threshold_charts sheets contact band_sheets registration_sheets maps
 losses metrics models
@@ -39,7 +39,7 @@ submission survey batches leaks evidence sample_objects stac seams tile_plans
 scene_lists
 inspection splitting split_files joining
 findings inspection_page
-model_file+model_card+engines+upsampling+assembly+rules
+model_file+model_card+engines+assembly+rules
 fitting
 prediction
 validation tuning jobs

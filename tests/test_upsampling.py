@@ -20,8 +20,8 @@ from satmask.fitting import Reading, open_for
 from satmask.jobs import open_work
 from satmask.legend import Legend
 from satmask.model_file import BandInfo, ModelInfo, export, read_info, rewrite
-from satmask.prediction import predict_array, predict_scene
-from satmask.prediction.planning import find_room, plan_scene
+from satmask.prediction import planning, predict_array, predict_scene
+from satmask.prediction.planning import FINISHING_BYTES, Footprint, find_room, plan_scene
 from satmask.prediction.tiling import choose_window, lay_out
 from satmask.prediction.walking import Seeing
 from satmask.prediction.work import Job
@@ -205,6 +205,18 @@ def test_plans_and_memory_know_it(engine, tmp_path):
     assert 4 * size[0] * size[1] <= room.largest**2
 
 
+def test_a_memory_holds_windows_as_large_as_the_network_sees_them(engine, tmp_path, monkeypatch):
+    """With four times as many bytes for a pixel that is seen as four, the network sees as much at a time."""
+    path = write(tmp_path / "a.tif", (2000, 2000))
+    found = []
+    for upsampling in (1, 2):
+        footprint = Footprint(0, 1000 * upsampling**2, 1e-6, 1)
+        monkeypatch.setattr(planning, "measure", lambda *_, footprint=footprint: footprint)
+        reading = Reading(upsampling=upsampling)
+        found.append(find_room(engine, path, FINISHING_BYTES + 10**9, reading=reading, seeing=Seeing()).largest)
+    assert found[1] == pytest.approx(found[0], rel=0.03)  # what waits to be written is a quarter
+
+
 def test_other_processes_do_the_same(engine, tmp_path):
     """A job opened elsewhere, as workers do: its windows lie in the store as those of this process."""
     path, out = write(tmp_path / "a.tif"), tmp_path / "out"
@@ -331,19 +343,30 @@ def test_the_limit_lies_where_seeing_pixels_as_four_begins_to_be_right(sharp, tm
 
 
 def test_the_estimate_is_of_places_that_did_not_choose(sharp, tmp_path):
-    """One place wants it, two don't: chosen with the two, the one is seen wrongly, and the other way round."""
+    """One place wants it, one doesn't: chosen with the other alone, each is seen wrongly."""
     engine = open_engine(sharp)
     folder = labelled(tmp_path / "data", engine, {0.4: False})
     more = labelled(tmp_path / "more", engine, {0.4: True})
     for kind in ("images", "masks"):
         (folder / kind / "place0-0.4.tif").write_bytes((more / kind / "place0-0.4.tif").read_bytes())
+        (folder / kind / "place2-0.4.tif").unlink()
     samples = read_dataset(folder, legend=Legend.of(["house"])).splits["train"]
     found = choose_enlarging(engine, samples)
-    assert found.above_m is None
-    assert found.after == found.before < 1
+    assert found.estimate < found.after < 1
     assert not found.better
     with pytest.raises(SettingError, match="2 folds or more"):
         choose_enlarging(engine, samples, folds=1)
+
+
+def test_where_it_makes_no_difference_pixels_are_seen_as_they_are(sharp, tmp_path):
+    engine = open_engine(sharp)
+    samples = read_dataset(labelled(tmp_path / "data", engine, {0.4: True}), legend=Legend.of(["house"])).splits[
+        "train"
+    ]
+    mute = tmp_path / "model.onnx"
+    mute.write_bytes(sharp.read_bytes())
+    rewrite(mute, engine.info.model_copy(update={"thresholds": (1.0,)}))
+    assert choose_enlarging(open_engine(mute), samples).above_m is None
 
 
 def test_what_was_chosen_before_is_taken_back_where_it_is_wrong(sharp, tmp_path):

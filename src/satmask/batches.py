@@ -12,6 +12,7 @@ import numpy as np
 from satmask.augment import Augmentation, augment
 from satmask.compositing import cut_mix, paste_objects, weigh_edges
 from satmask.stack import keep_open
+from satmask.upsampling import double
 from satmask.windows import Window, draw, draw_balanced, draw_mixed
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ class Reading:
         fill: Value of each band where a pixel isn't valid.
         low: Smallest usual value of each band, for augmentation.
         high: Largest usual value of each band.
+        upsampling: 2 where the network sees each pixel as four, else 1.
     """
 
     bands: tuple[int | str, ...]
     fill: tuple[float, ...]
     low: np.ndarray
     high: np.ndarray
+    upsampling: int = 1
 
     def read(
         self,
@@ -64,7 +67,7 @@ class Reading:
 
         Returns:
             Image, float32, `(height, width, bands)`; truth, uint8, `(height, width, classes)`; weight, float32,
-            `(height, width)`, 0 where nothing may be learned.
+            `(height, width)`, 0 where nothing may be learned; all as the network sees them.
         """
         place = window if settings is None else _scaled(window, sample.shape, settings, scale=scale, seed=seed)
         pixels = keep_open(sample.image, self.bands).read(place)
@@ -72,8 +75,8 @@ class Reading:
         image = pixels.filled(self.fill)
         weight = (truth.labelled & pixels.valid).astype(np.float32)
         if settings is None:
-            return image, truth.classes, weight
-        return augment(
+            return self._seen(image, truth.classes, weight)
+        varied = augment(
             image,
             truth.classes,
             weight,
@@ -85,6 +88,16 @@ class Reading:
             size=(window.height, window.width) if settings.zoom or settings.gsd_m else None,
             eight_bit=pixels.values.dtype == np.uint8,
         )
+        return self._seen(*varied)
+
+    def _seen(
+        self, image: np.ndarray, truth: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A window as the network sees it."""
+        if self.upsampling == 1:
+            return image, truth, weight
+        larger_truth, larger_weight = (layer.repeat(2, axis=0).repeat(2, axis=1) for layer in (truth, weight))
+        return double(image[None])[0], larger_truth, larger_weight
 
 
 def _scaled(
@@ -152,7 +165,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras shi
         survey: The samples and where their classes are.
         reading: How windows are read.
         settings: How much they are varied.
-        size: Side of a window, in pixels.
+        size: Side of a window, in pixels of the samples.
         count: Windows in the epoch; rounded up to whole batches.
         batch: Windows in a batch.
         sampling: How windows are drawn: "random", "balanced" (each class is met equally often) or "boundaries".
@@ -232,7 +245,7 @@ class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras s
     Args:
         samples: The validation samples.
         reading: How windows are read.
-        size: Side of a window, in pixels.
+        size: Side of a window, in pixels of the samples.
         batch: Windows in a batch; the last one is filled up with windows of weight 0, so that shapes never change.
     """
 

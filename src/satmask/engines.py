@@ -15,6 +15,8 @@ import numpy as np
 from satmask.errors import InstallError, ModelError, SettingError
 from satmask.model_file import INPUT, OUTPUT, check
 from satmask.model_info import ModelInfo
+from satmask.scaling import Scaling
+from satmask.upsampling import double, halve
 
 EngineName = Literal["auto", "onnxruntime", "openvino", "keras"]
 ENGINES = ("auto", "onnxruntime", "openvino", "keras")
@@ -78,9 +80,7 @@ class Engine(ABC):
         info = self.info.at(gsd_m, upsampling)
         if info is self.info:
             return self
-        from satmask.upsampling import Upsampled
-
-        return Upsampled(self, info)
+        return UpsampledEngine(self, info)
 
     def rest(self) -> None:  # noqa: B027  # an engine that holds nothing has nothing to do
         """Give back memory that is held for the next window; it is taken again when one comes."""
@@ -88,6 +88,28 @@ class Engine(ABC):
     @abstractmethod
     def _run(self, images: np.ndarray) -> np.ndarray:
         """Run on images whose shape was checked; gives what the network says, not scaled yet."""
+
+
+class UpsampledEngine(Engine):
+    """An engine that sees each pixel as four; it is used as any other engine is, in pixels of the scene.
+
+    Args:
+        engine: The engine.
+        info: What its file says of it in pixels that are seen as four, see `ModelInfo.at`.
+    """
+
+    def __init__(self, engine: Engine, info: ModelInfo) -> None:
+        super().__init__(info)
+        self._engine = engine
+        self.name, self.workers, self.path = engine.name, engine.workers, engine.path
+        self._scaling = Scaling.none(len(info.legend), exclusive=info.legend.exclusive)  # the engine's own is applied
+
+    def rest(self) -> None:
+        """Let the engine rest."""
+        self._engine.rest()
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        return halve(self._engine.run(double(images)))
 
 
 class OnnxRuntimeEngine(Engine):

@@ -43,7 +43,7 @@ class ModelInfo(BaseModel):
         value_range: Lowest and highest raw value of each band met in training (percentiles, or the extremes).
         gsd_m: Smallest and largest ground sampling distance of the training images, in metres; None where unknown.
         upsample_above_m: Ground sampling distance in metres from which on the network sees each pixel as four, see
-            `satmask.upsampling`; None where never.
+            `satmask.upsampling`; 0 where always, also where a scene doesn't tell its own, None where never.
         upsampling: How many pixels the network sees for each along a side; 1 in files, 2 in what `at` gives.
         fill: Raw value of each band that takes the place of nodata.
         stride: Sides of what the network is given must be multiples of this.
@@ -79,7 +79,7 @@ class ModelInfo(BaseModel):
     dtype: str
     value_range: tuple[tuple[float, float], ...]
     gsd_m: tuple[float, float] | None = None
-    upsample_above_m: float | None = Field(default=None, gt=0)
+    upsample_above_m: float | None = Field(default=None, ge=0)
     upsampling: Literal[1, 2] = Field(default=1, exclude=True)
     fill: tuple[float, ...]
     stride: int = Field(ge=1)
@@ -157,8 +157,8 @@ class ModelInfo(BaseModel):
             SettingError: If the upsampling is neither.
         """
         if upsampling is None:
-            coarse = self.upsample_above_m is not None and gsd_m is not None and gsd_m >= self.upsample_above_m
-            upsampling = 2 if coarse else 1
+            least = self.upsample_above_m
+            upsampling = 2 if least == 0 or (least is not None and gsd_m is not None and gsd_m >= least) else 1
         if upsampling not in (1, 2):
             msg = f"Upsampling must be 1 or 2, got {upsampling}. Resample what is coarser still."
             raise SettingError(msg)

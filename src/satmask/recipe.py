@@ -91,6 +91,11 @@ class Recipe(Settings):
     schedule: ScheduleRecipe = ScheduleRecipe()
 
     window: int = Field(default=256, ge=16, le=4096, description="Side of a training window, in pixels.")
+    upsampling: Literal[1, 2] = Field(
+        default=1,
+        description="2 has the network see each pixel as four, so that a window shows half as much along a side; "
+        "unless it is said, as a start sees images of this size.",
+    )
     sampling: Literal["random", "balanced", "boundaries"] = Field(
         default="random", description="How training windows are drawn."
     )

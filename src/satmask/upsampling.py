@@ -9,32 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from satmask.engines import Engine
-from satmask.model_info import ModelInfo
-from satmask.scaling import Scaling
-
-
-class Upsampled(Engine):
-    """An engine that sees each pixel as four; it is used as any other engine is, in pixels of the scene.
-
-    Args:
-        engine: The engine.
-        info: What its file says of it in pixels that are seen as four, see `ModelInfo.at`.
-    """
-
-    def __init__(self, engine: Engine, info: ModelInfo) -> None:
-        super().__init__(info)
-        self._engine = engine
-        self.name, self.workers, self.path = engine.name, engine.workers, engine.path
-        self._scaling = Scaling.none(len(info.legend), exclusive=info.legend.exclusive)  # the engine's own is applied
-
-    def rest(self) -> None:
-        """Let the engine rest."""
-        self._engine.rest()
-
-    def _run(self, images: np.ndarray) -> np.ndarray:
-        return halve(self._engine.run(double(images)))
-
 
 def double(images: np.ndarray) -> np.ndarray:
     """Enlarge images twofold, linearly between the centres of pixels; edges are continued.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,25 @@ def public_options(recipe: Recipe) -> dict[str, Any]:
     return options | {key: Path(options[key]).name for key in ("weights",) if options.get(key)}
 
 
-def reading_of(seen: Survey) -> Reading:
+def reading_of(seen: Survey, upsampling: int = 1) -> Reading:
     """How to read windows of surveyed data: nodata becomes the mean, which normalises to about 0 as padding does."""
     whole = seen.dtype.kind in "ui"
     fill = tuple(float(round(value)) if whole else float(value) for value in seen.mean)
-    return Reading(seen.indexes, fill, low=seen.smallest, high=seen.largest)
+    return Reading(seen.indexes, fill, low=seen.smallest, high=seen.largest, upsampling=upsampling)
+
+
+def finest(recipe: Recipe, *surveys: Survey) -> float | None:
+    """The smallest ground sampling distance of all images, in metres; None where one isn't known."""
+    smallest = recipe.gsd_m[0] if recipe.gsd_m else float(np.min([survey.gsds_m.min() for survey in surveys]))
+    return None if math.isnan(smallest) else smallest
+
+
+def upsample_above(recipe: Recipe, *surveys: Survey) -> float | None:
+    """From which size of pixels on scenes are to be seen as the images were: as four from halfway to half of the smallest on."""
+    if recipe.upsampling == 1:
+        return None
+    smallest = finest(recipe, *surveys)
+    return 0.0 if smallest is None else float(f"{smallest / math.sqrt(2):.3g}")
 
 
 def scaling(recipe: Recipe, seen: Survey) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from satmask.progress import track
 from satmask.run import Run, best_epoch, plateau_rate
 from satmask.training.averaging import Average, wearing
 from satmask.training.carrying import freeze, take_over
-from satmask.training.describing import band_infos, public_options, reading_of, scaling
+from satmask.training.describing import band_infos, public_options, reading_of, scaling, upsample_above
 from satmask.training.fusing import fuse_normalisation
 from satmask.training.starting import Beginning, begin, find_start
 from satmask.training.stepping import (
@@ -61,9 +61,10 @@ class Job:
     ) -> None:
         self.run, self.recipe, self.data, self.split, self.quiet = run, recipe, data, split, quiet
         self.seen, self.held = surveys
-        self.reading = reading_of(self.seen)
+        self.reading = reading_of(self.seen, recipe.upsampling)
+        self.side = recipe.window // recipe.upsampling  # of a window, in pixels of the images
         area = sum(height * width for height, width in self.seen.shapes)
-        count = recipe.windows_per_epoch or max(round(area / recipe.window**2), 1)
+        count = recipe.windows_per_epoch or max(round(area / self.side**2), 1)
         self.count = math.ceil(count / recipe.batch) * recipe.batch
         keras.utils.set_random_seed(recipe.seed)
         self.beginning: Beginning | None = None
@@ -115,7 +116,7 @@ class Job:
             self.seen,
             self.reading,
             recipe.augment,
-            size=recipe.window,
+            size=self.side,
             count=self.count,
             batch=recipe.batch,
             sampling=recipe.sampling,
@@ -175,7 +176,7 @@ class Job:
     def fit(self) -> None:
         """Train epoch after epoch, from where the run stands."""
         history = self._restore()
-        checking = ValidationBatches(self.held.samples, self.reading, size=self.recipe.window, batch=self.recipe.batch)
+        checking = ValidationBatches(self.held.samples, self.reading, size=self.side, batch=self.recipe.batch)
         for epoch in range(len(history), self.recipe.epochs):
             if self.recipe.stop_after and epoch - best_epoch(history) >= self.recipe.stop_after:
                 log.info("No better validation IoU in %d epochs: stopped.", self.recipe.stop_after)
@@ -273,6 +274,7 @@ class Job:
             dtype=str(seen.dtype),
             value_range=tuple(zip(seen.smallest.tolist(), seen.largest.tolist(), strict=True)),
             gsd_m=gsd_m,
+            upsample_above_m=upsample_above(recipe, seen, self.held),
             fill=self.reading.fill,
             stride=reach.stride,
             halo=reach.halo,

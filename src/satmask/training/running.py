@@ -18,7 +18,7 @@ from satmask.recipe import Recipe
 from satmask.run import Run, write_text
 from satmask.survey import Survey, survey
 from satmask.training.job import Job
-from satmask.training.starting import refuse_start, settle_start
+from satmask.training.starting import refuse_start, settle_start, settle_upsampling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,7 @@ def train(
         raise SettingError(msg)
     refuse_start(recipe)
     data, split, seen, held = look(data, recipe, skip_invalid=skip_invalid, quiet=quiet)
+    recipe = settle_upsampling(recipe, seen, held)
     job = Job(run, recipe, data, surveys=(seen, held), split=split, quiet=quiet)
     (run.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_text(run.recipe, recipe.model_dump_json(indent=2))

@@ -95,20 +95,20 @@ def average_runs(
         _require_alike(starts[0], networks[0], start, network)
     recipe = _recipe_of(starts[0])
     data, _, seen, held = look(data, recipe, skip_invalid=skip_invalid, quiet=quiet)
-    reading = reading_of(seen)
+    reading = reading_of(seen, recipe.upsampling)
     count = -(-windows // recipe.batch)
     batches = TrainingBatches(
         seen,
         reading,
         recipe.augment,
-        size=recipe.window,
+        size=recipe.window // recipe.upsampling,
         count=count * recipe.batch,
         batch=recipe.batch,
         sampling=recipe.sampling,
         seed=recipe.seed,
         epoch=recipe.epochs,
     )
-    checking = ValidationBatches(held.samples, reading, size=recipe.window, batch=recipe.batch)
+    checking = ValidationBatches(held.samples, reading, size=recipe.window // recipe.upsampling, batch=recipe.batch)
     names = _names(starts)
     scores = {name: _score(network, recipe, checking) for name, network in zip(names, networks, strict=True)}
     average = networks[0]

@@ -16,6 +16,7 @@ from satmask.model_file import ModelInfo, read_info
 from satmask.recipe import NetworkRecipe, Recipe
 from satmask.run import write_text
 from satmask.training.carrying import NOT_BUILT, carry_scaling, settled, shared_classes
+from satmask.training.describing import finest
 
 if TYPE_CHECKING:
     from satmask.legend import Legend
@@ -118,13 +119,15 @@ def find_start(where: str) -> Start:
 def settle_start(recipe: Recipe, kept: Recipe | None = None) -> Recipe:
     """Let a recipe with a start that says nothing of its network or learning rate take the start's, and a low one.
 
+    How large pixels are seen waits for the images, see `settle_upsampling`.
+
     Args:
         recipe: The recipe.
         kept: What the run was begun with; its start, which may have been moved away since, is then not asked again.
     """
     if recipe.start is None:
         return recipe
-    silent = {"network", "learning_rate"} - recipe.model_fields_set
+    silent = {"network", "learning_rate", "upsampling"} - recipe.model_fields_set
     if kept is not None and kept.start == recipe.start:
         return recipe.model_copy(update={name: getattr(kept, name) for name in silent})
     changes: dict[str, Any] = {"learning_rate": LEARNING_RATE} if "learning_rate" in silent else {}
@@ -133,6 +136,14 @@ def settle_start(recipe: Recipe, kept: Recipe | None = None) -> Recipe:
         options = {key: value for key, value in info.options.items() if key not in NOT_BUILT}
         changes["network"] = NetworkRecipe(name=info.network, **options)
     return recipe.model_copy(update=changes)
+
+
+def settle_upsampling(recipe: Recipe, *surveys: Survey) -> Recipe:
+    """Let a recipe with a start that says nothing of upsampling see pixels as the start sees those of all images."""
+    if recipe.start is None or "upsampling" in recipe.model_fields_set:
+        return recipe
+    seen = find_start(recipe.start).info.at(finest(recipe, *surveys))
+    return recipe.model_copy(update={"upsampling": seen.upsampling})
 
 
 def begin(start: Start, recipe: Recipe, seen: Survey, legend: Legend) -> tuple[Beginning, Any]:
