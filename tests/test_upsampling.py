@@ -25,7 +25,7 @@ from satmask.prediction.planning import FINISHING_BYTES, Footprint, find_room, p
 from satmask.prediction.tiling import choose_window, lay_out
 from satmask.prediction.walking import Seeing
 from satmask.prediction.work import Job
-from satmask.tuning.enlarging import choose_enlarging
+from satmask.tuning.upsampling import choose_upsampling
 from satmask.upsampling import double, halve
 
 COARSE, FINE = 0.6, 0.15
@@ -327,7 +327,7 @@ def test_the_limit_lies_where_seeing_pixels_as_four_begins_to_be_right(sharp, tm
     engine = open_engine(sharp)
     data = read_dataset(labelled(tmp_path / "data", engine, upsampled), legend=Legend.of(["house"]))
     told = []
-    found = choose_enlarging(engine, data.splits["train"], progress=lambda count, _: told.append(count))
+    found = choose_upsampling(engine, data.splits["train"], progress=lambda count, _: told.append(count))
     assert found.above_m == pytest.approx(limit, rel=2e-3) if limit else found.above_m is None
     assert found.after == 1.0
     assert found.better == (limit is not None)
@@ -339,7 +339,7 @@ def test_the_limit_lies_where_seeing_pixels_as_four_begins_to_be_right(sharp, tm
     written = found.apply(engine.info)
     for gsd_m, wanted in upsampled.items():
         assert (written.at(gsd_m).upsampling == 2) == wanted
-    assert choose_enlarging(open_engine(sharp), data.splits["train"]).to_dict() == found.to_dict()
+    assert choose_upsampling(open_engine(sharp), data.splits["train"]).to_dict() == found.to_dict()
 
 
 def test_the_estimate_is_of_places_that_did_not_choose(sharp, tmp_path):
@@ -351,11 +351,11 @@ def test_the_estimate_is_of_places_that_did_not_choose(sharp, tmp_path):
         (folder / kind / "place0-0.4.tif").write_bytes((more / kind / "place0-0.4.tif").read_bytes())
         (folder / kind / "place2-0.4.tif").unlink()
     samples = read_dataset(folder, legend=Legend.of(["house"])).splits["train"]
-    found = choose_enlarging(engine, samples)
+    found = choose_upsampling(engine, samples)
     assert found.estimate < found.after < 1
     assert not found.better
     with pytest.raises(SettingError, match="2 folds or more"):
-        choose_enlarging(engine, samples, folds=1)
+        choose_upsampling(engine, samples, folds=1)
 
 
 def test_where_it_makes_no_difference_pixels_are_seen_as_they_are(sharp, tmp_path):
@@ -366,7 +366,7 @@ def test_where_it_makes_no_difference_pixels_are_seen_as_they_are(sharp, tmp_pat
     mute = tmp_path / "model.onnx"
     mute.write_bytes(sharp.read_bytes())
     rewrite(mute, engine.info.model_copy(update={"thresholds": (1.0,)}))
-    assert choose_enlarging(open_engine(mute), samples).above_m is None
+    assert choose_upsampling(open_engine(mute), samples).above_m is None
 
 
 def test_what_was_chosen_before_is_taken_back_where_it_is_wrong(sharp, tmp_path):
@@ -377,7 +377,7 @@ def test_what_was_chosen_before_is_taken_back_where_it_is_wrong(sharp, tmp_path)
     other = tmp_path / "model.onnx"
     other.write_bytes(sharp.read_bytes())
     rewrite(other, engine.info.model_copy(update={"upsample_above_m": 0.3}))
-    found = choose_enlarging(open_engine(other), samples)
+    found = choose_upsampling(open_engine(other), samples)
     assert (found.above_m, found.better, found.estimate) == (None, True, 1.0)
 
 
@@ -412,6 +412,6 @@ def test_images_without_a_place_cannot_tell(sharp, tmp_path):
                 file.write(values)
     samples = read_dataset(folder, legend=Legend.of(["house"])).splits["train"]
     with pytest.raises(DataError, match="Images must say how large their pixels are"):
-        choose_enlarging(engine, samples)
+        choose_upsampling(engine, samples)
     with pytest.raises(DataError, match="got none"):
-        choose_enlarging(engine, [])
+        choose_upsampling(engine, [])

@@ -212,7 +212,7 @@ def combine(assembly: Assembly, infos: Sequence[ModelInfo]) -> ModelInfo:
         value_range=tuple(limits for _, _, limits in bands.values()),
         gsd_m=(min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None,
         fill=tuple(fill for _, fill, _ in bands.values()),
-        upsampling=max(infos, key=lambda info: info.upsampling).upsampling,
+        upsampling=2 if any(info.upsampling == 2 for info in infos) else 1,
         # Blocks aligned to the common stride are made of blocks aligned to each.
         stride=math.lcm(*(info.stride for info in infos)),
         halo=max(info.halo for info in infos),

@@ -37,10 +37,10 @@ def open_work(job: Job, *, engine: Engine | None = None, threads: int | None = N
         The open job: call `do` with the numbers of windows.
     """
     engine = engine or open_model(job.model, job.engine, threads=threads)
-    with job.reading.opened(engine, job.image) as (seer, scene):
-        tiling = lay_out(seer.info, scene.shape, size=job.size)
-        store = WindowStore(job.folder, tiling, len(seer.info.legend), new=False)
-        yield Work(seer, scene, tiling, seeing=job.seeing, store=store, **settings)
+    with job.reading.opened(engine, job.image) as (fitted, scene):
+        tiling = lay_out(fitted.info, scene.shape, size=job.size)
+        store = WindowStore(job.folder, tiling, len(fitted.info.legend), new=False)
+        yield Work(fitted, scene, tiling, seeing=job.seeing, store=store, **settings)
 
 
 def open_model(path: Path, name: str, *, threads: int | None = None) -> Engine:

@@ -94,7 +94,7 @@ class Recipe(Settings):
     upsampling: Literal[1, 2] = Field(
         default=1,
         description="2 has the network see each pixel as four, so that a window shows half as much along a side; "
-        "unless it is said, as a start sees images of this size.",
+        "with a start, unless it is said, as that sees the images.",
     )
     sampling: Literal["random", "balanced", "boundaries"] = Field(
         default="random", description="How training windows are drawn."

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from satmask.datasets.dataset import Sample
     from satmask.engines import Engine
     from satmask.tuning import Cache, Choice, Tuning
-    from satmask.tuning.enlarging import Enlarging
+    from satmask.tuning.upsampling import UpsamplingChoice
 
 
 def tune(
@@ -47,7 +47,7 @@ def tune(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Choose threshold, smallest area, morphology and separation of each class; or which scenes are to be seen enlarged.
+    """Choose threshold, smallest area, morphology and separation of each class; or from which size of pixels on to upsample.
 
     Uses the images that the run held out, or all of DATA for a model file. A class keeps what it has unless images judged
     by what was chosen without their place get better. What is better is written into the model file, and predict, polygons
@@ -68,13 +68,13 @@ def tune(
         settings = {"metric": metric, "folds": folds, "least_gain": least_gain}
         if "upsampling" in parts:
             _refuse_others(parts, metric)
-            enlarging = _tune_upsampling(engine, samples, folds, least_gain, quiet=quiet)
-            written = enlarging.better and not dry_run
+            chosen = _tune_upsampling(engine, samples, folds, least_gain, quiet=quiet)
+            written = chosen.better and not dry_run
             if written:
-                rewrite(file, enlarging.apply(engine.info))
-            results[name] = {**enlarging.to_dict(), "written": written}
+                rewrite(file, chosen.apply(engine.info))
+            results[name] = {**chosen.to_dict(), "written": written}
             if not as_json:
-                _print_upsampling(enlarging, file if written else None)
+                _print_upsampling(chosen, file if written else None)
             continue
         settings |= {"only": parts} if parts else {}
         settings["cache"] = _cache(file, engine, model, cache)
@@ -153,15 +153,15 @@ def _refuse_others(parts: Sequence[str], metric: str) -> None:
 
 def _tune_upsampling(
     engine: Engine, samples: Sequence[Sample], folds: int, least_gain: float, *, quiet: bool
-) -> Enlarging:
+) -> UpsamplingChoice:
     from satmask.progress import track
-    from satmask.tuning.enlarging import choose_enlarging
+    from satmask.tuning.upsampling import choose_upsampling
 
     with track("Tuning", len(samples), unit="images", quiet=quiet) as advance:
-        return choose_enlarging(engine, samples, folds=folds, least_gain=least_gain, progress=advance)
+        return choose_upsampling(engine, samples, folds=folds, least_gain=least_gain, progress=advance)
 
 
-def _print_upsampling(found: Enlarging, written: Path | None) -> None:
+def _print_upsampling(found: UpsamplingChoice, written: Path | None) -> None:
     from satmask.cli.output import complain, say, say_table
 
     rows = [("pixels (m)", "images", "IoU as they are", "seen as four")]

@@ -154,14 +154,14 @@ def plan_scene(
         SettingError: If no window fits the memory.
     """
     seeing = seeing or Seeing()
-    with reading.opened(engine, image) as (seer, scene):
-        info = seer.info
-        print_ = measure(seer, scene, seeing)
-        room = _room(seer, scene, print_, memory_bytes) if memory_bytes else None
-        at_once, largest = (room.at_once, room.largest) if room else (seer.workers, None)
+    with reading.opened(engine, image) as (fitted, scene):
+        info = fitted.info
+        print_ = measure(fitted, scene, seeing)
+        room = _room(fitted, scene, print_, memory_bytes) if memory_bytes else None
+        at_once, largest = (room.at_once, room.largest) if room else (fitted.workers, None)
         size = size or choose_window(info, scene.shape, workers=at_once, largest=largest)
         tiling = lay_out(info, scene.shape, size=size)
-        seconds = time_window(seer, scene, tiling, seeing, at_once=min(at_once, len(tiling)))
+        seconds = time_window(fitted, scene, tiling, seeing, at_once=min(at_once, len(tiling)))
     pixels, classes = scene.shape[0] * scene.shape[1], len(info.legend)
     masks = 0 if info.legend.exclusive or classes == 1 else classes
     draft = pixels * (4 * classes + 4 * uncertainty + info.legend.dtype.itemsize + masks)
@@ -207,8 +207,8 @@ def find_room(
     Raises:
         SettingError: If not even one smallest window fits.
     """
-    with reading.opened(engine, image) as (seer, scene):
-        return _room(seer, scene, measure(seer, scene, seeing), memory_bytes)
+    with reading.opened(engine, image) as (fitted, scene):
+        return _room(fitted, scene, measure(fitted, scene, seeing), memory_bytes)
 
 
 def measure(engine: Engine, scene: Imagery, seeing: Seeing) -> Footprint:

@@ -134,13 +134,13 @@ def predict_scene(
     ways(symmetries)  # refuses others
     out.mkdir(parents=True, exist_ok=True)
     reading = Reading(None if bands is None else tuple(bands), scaled, resample_to_gsd, stretch, upsampling)
-    with reading.opened(engine, image) as (seer, scene), _claim(out, stem) as claim:
+    with reading.opened(engine, image) as (fitted, scene), _claim(out, stem) as claim:
         if restart:
             claim.clear()
         wanted = scene.grid.crs is not None if polygons is None else polygons
         with _kept(claim, scene, tell) as holder:
-            tiling, store = prepare(claim, seer, image, scene, size=size, largest=largest, seeing=seeing, tell=tell)
-            work = Work(seer, scene, tiling, seeing=seeing, store=store, tell=tell)
+            tiling, store = prepare(claim, fitted, image, scene, size=size, largest=largest, seeing=seeing, tell=tell)
+            work = Work(fitted, scene, tiling, seeing=seeing, store=store, tell=tell)
             holder.append(work)
             elsewhere = _spread(work, image, reading, claim.folder, spread) if spread else None
             pieces = _told(work.pieces(elsewhere, at_once=at_once), progress)

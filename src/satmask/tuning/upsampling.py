@@ -40,7 +40,7 @@ class Distance:
 
 
 @dataclass(frozen=True)
-class Enlarging:
+class UpsamplingChoice:
     """What was chosen.
 
     Attributes:
@@ -88,14 +88,14 @@ class _Seen:
         return self.areas[above_m is not None and self.gsd_m >= above_m]
 
 
-def choose_enlarging(
+def choose_upsampling(
     engine: Engine,
     samples: Sequence[Sample],
     *,
     folds: int = 5,
     least_gain: float = LEAST_GAIN,
     progress: Callable[[float, str], None] = lambda *_: None,
-) -> Enlarging:
+) -> UpsamplingChoice:
     """Choose from which size of pixels on a network sees each as four, on images that it wasn't trained on.
 
     Each image is seen both ways. The limit lies between two distances that occur, or below the finest; ground counts, so that
@@ -137,7 +137,7 @@ def choose_enlarging(
         estimate = _iou(image.at(chosen[image.part]) for image in seen)
     before = _iou(image.at(own) for image in seen)
     changed = any(image.at(own) is not image.at(above_m) for image in seen)
-    return Enlarging(
+    return UpsamplingChoice(
         None if above_m is None else float(f"{above_m:.3g}"),
         tuple(
             Distance(
