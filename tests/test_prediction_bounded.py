@@ -101,6 +101,7 @@ class FakeInfo:
 
     def __init__(self, **said):
         self.stride, self.halo, self.local, self.margin = said["stride"], said["halo"], said["local"], 0
+        self.upsampling = 1
         self.legend = ("one",)
 
 
