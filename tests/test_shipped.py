@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from satmask import open_engine
 from satmask.catalogue import card_text, find_named, read_catalogue, settle
 from satmask.cli import main
+from satmask.fitting import open_for
+from satmask.prediction import predict_array
 
 DOCS = Path(__file__).parent.parent / "docs" / "models"
 LARGEST = 8_000_000  # bytes: what a package index and a slow line take without a thought
@@ -55,3 +58,20 @@ def test_buildings_are_found_where_nothing_was_trained(data, tmp_path, capsys):
     assert main(["score", str(tmp_path / "catanduanes_ph_z20_0.classes.tif"), str(truth), "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["pixels"]["pooled"]["iou"] > 0.6
+
+
+def test_coarse_pixels_are_seen_as_four_which_finds_more(data):
+    """Aerial images of 0.6 m, another continent and another sensor; finer pixels are seen as they are."""
+    engine = open_engine(find_named(Path("buildings")), threads=2)
+    assert [engine.info.at(gsd_m).upsampling for gsd_m in (0.07, 0.15, 0.3, 0.6)] == [1, 1, 2, 2]
+    counts = np.zeros((2, 2))
+    for image in sorted((data / "naip" / "val" / "img").glob("*.tif"))[::3]:
+        with rasterio.open(image.parent.with_name("mask") / image.name.replace("tile", "mask")) as file:
+            truth = file.read(1) == 1
+        with open_for(engine.info, image, bands=(1, 2, 3)) as scene:
+            for at, settings in enumerate(({"upsampling": 1}, {})):
+                said = predict_array(engine, scene, **settings)[0][..., 0] >= np.float32(engine.info.thresholds[0])
+                counts[at] += (said & truth).sum(), (said | truth).sum()
+    plain, seen = counts[:, 0] / counts[:, 1]
+    assert seen > plain + 0.05
+    assert seen > 0.45
