@@ -14,7 +14,7 @@ from satmask.engines import open_engine
 from satmask.errors import ModelError, SettingError
 from satmask.model_file import read_info, rewrite
 from satmask.recipe import Recipe
-from satmask.training import average_runs, train
+from satmask.training import average_runs, souping, train
 from satmask.training.souping import remember
 
 SMALL = ["window=32", "batch=4", "windows_per_epoch=16", "compile=false", "epochs=1"]
@@ -67,13 +67,34 @@ def test_the_average_of_a_run_with_itself_has_its_weights_and_is_not_decided_yet
     for name in ("model.keras", "model.onnx", "recipe.json"):
         (start / name).write_bytes((runs / "quick" / name).read_bytes())
     info = read_info(start / "model.onnx")
-    rewrite(start / "model.onnx", info.model_copy(update={"thresholds": (0.3,), "temperatures": (2.0,)}))
+    rewrite(
+        start / "model.onnx",
+        info.model_copy(update={"thresholds": (0.3,), "temperatures": (2.0,), "upsample_above_m": 0.3}),
+    )
     found = average_runs(read_dataset(tiles), [start, start], tmp_path / "same", quiet=True)
     (one, moving), (same, _) = weights(start), weights(tmp_path / "same")
     assert all(np.array_equal(one[path], same[path]) for path in one.keys() - moving)
     info = read_info(found.run.model)
-    assert (info.thresholds, info.temperatures) == ((0.5,), (1.0,))
+    assert (info.thresholds, info.temperatures, info.upsample_above_m) == ((0.5,), (1.0,), None)
     assert list(found.val_iou) == ["tuned (1)", "tuned (2)", "average"]
+
+
+def test_runs_that_see_pixels_as_four_are_averaged_and_judged_so(tiles, tmp_path, monkeypatch):
+    recipe = Recipe.load(settings=[*SMALL, "network.filters=[4, 6]", "upsampling=2"])
+    with reportless():
+        run = train(read_dataset(tiles), tmp_path / "run", recipe, quiet=True)
+    shapes = []
+
+    def seeing(network, batches, **told):
+        held = list(batches)
+        shapes.extend(images.shape for images in held)
+        remember(network, held, **told)
+
+    monkeypatch.setattr(souping, "remember", seeing)
+    found = average_runs(read_dataset(tiles), [run.folder, run.folder], tmp_path / "same", windows=8, quiet=True)
+    assert shapes == [(4, 32, 32, 3)] * 2
+    assert found.val_iou["run (1)"] == pytest.approx(run.history[0]["val_iou"], abs=1e-4)
+    assert read_info(found.run.model).upsample_above_m == read_info(run.model).upsample_above_m is not None
 
 
 def test_normalisation_remembers_the_mean_over_batches_and_frozen_layers_nothing_new():

@@ -18,7 +18,7 @@ from satmask.models import save_keras
 from satmask.progress import track
 from satmask.recipe import Recipe
 from satmask.run import Run, write_text
-from satmask.training.describing import reading_of
+from satmask.training.describing import reading_of, upsample_above
 from satmask.training.running import look
 from satmask.training.starting import find_start
 
@@ -119,7 +119,8 @@ def average_runs(
     run.folder.mkdir(parents=True, exist_ok=True)
     write_text(run.recipe, recipe.model_dump_json(indent=2))
     save_keras(average, run.folder / "model.keras")
-    export(average, run.model, _info(starts, names, scores["average"]))
+    limit = upsample_above(recipe, seen, held)
+    export(average, run.model, _info(starts, names, scores["average"], limit))
     return Averaged(run, scores)
 
 
@@ -183,11 +184,12 @@ def _score(network: Any, recipe: Recipe, checking: ValidationBatches) -> float:
     return float(network.evaluate(checking, verbose=0, return_dict=True)["iou"])
 
 
-def _info(starts: Sequence[Start], names: Sequence[str], val_iou: float) -> ModelInfo:
+def _info(starts: Sequence[Start], names: Sequence[str], val_iou: float, limit: float | None) -> ModelInfo:
     """What the model file says: as the first run's, undecided as one that has just been trained."""
     info = starts[0].info
     averaged = [{"name": name, "sha256": start.sha256} for name, start in zip(names, starts, strict=True)]
-    kept = {key: value for key, value in info.training.items() if key not in ("calibration", "tuning", "card", "epoch")}
+    decided = ("calibration", "tuning", "upsampling", "card", "epoch")
+    kept = {key: value for key, value in info.training.items() if key not in decided}
     fresh = {"temperatures": (), "biases": (), "thresholds": (), "min_area_m2": (), "min_area_px": (), "merges": ()}
-    said = info.model_dump(exclude={"created"}) | fresh | {"shapes": (), "refinements": ()}
+    said = info.model_dump(exclude={"created"}) | fresh | {"shapes": (), "refinements": (), "upsample_above_m": limit}
     return type(info)(**said | {"training": {**kept, "val_iou": round(val_iou, 4), "averaged": averaged}})
