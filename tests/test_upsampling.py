@@ -145,6 +145,7 @@ def test_files_hold_what_the_whole_scene_says(engine, tmp_path):
     with rasterio.open(made.probabilities) as file:
         np.testing.assert_array_equal(file.read(1), seen_at_once(engine, path)[..., 0])
         assert file.res == (COARSE, COARSE)
+        assert file.tags()["UPSAMPLING"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -275,6 +276,7 @@ def test_the_command_line_says_and_takes_it(model, tmp_path):
     for asked in ([], ["--upsampling", "1"], ["--upsampling", "2"]):
         done = run(app, ["predict", str(model), str(path), "--out", str(tmp_path / f"o{''.join(asked)}"), *asked])
         assert done.exit_code == 0, done.output
+        assert ("1 of 1 scenes are coarse and were seen as four each" in done.output) == (not asked)
     said = [
         rasterio.open(tmp_path / name / "a.probabilities.tif").read(1)
         for name in ("o", "o--upsampling1", "o--upsampling2")

@@ -113,6 +113,24 @@ class Altered:
         self.close()
 
 
+class Noted(Altered):
+    """An image as it is, with more to say in the tags of what is made from it.
+
+    Args:
+        base: The image beneath.
+        notes: What is said.
+    """
+
+    def __init__(self, base: Imagery, notes: Mapping[str, str]) -> None:
+        super().__init__(base)
+        self._notes = dict(notes)
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What was done to its pixels on the way, and what is said besides."""
+        return {**self.base.notes, **self._notes}
+
+
 class Mapped(Altered):
     """An image whose values are mapped band by band: `value × gain + shift`.
 

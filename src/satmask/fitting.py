@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from satmask.altered import Mapped, Resampled, stretched
+from satmask.altered import Mapped, Noted, Resampled, stretched
 from satmask.errors import ModelError, SceneError, SettingError
 from satmask.stack import open_imagery
 
@@ -65,9 +65,11 @@ class Reading:
 
     @contextlib.contextmanager
     def opened(self, engine: Engine, image: str | Path | Remote | Stack) -> Iterator[tuple[Engine, Imagery]]:
-        """Open a scene so, and with it the engine as it sees pixels of that size."""
+        """Open a scene so, and with it the engine as it sees pixels of that size, which the scene notes if it upsamples them."""
         with self.open(engine.info, image) as scene:
-            yield engine.at(scene.grid.gsd_m, self.upsampling), scene
+            fitted = engine.at(scene.grid.gsd_m, self.upsampling)
+            times = fitted.info.upsampling
+            yield fitted, Noted(scene, {"UPSAMPLING": str(times)}) if times > 1 else scene
 
 
 PLAIN = Reading()

@@ -328,6 +328,7 @@ def _predict_all(
     done: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     doubted: list[str] = []
+    upsampled = 0
     sizes = {path: megapixels(path) for path in paths}
     with track("Predicting", sum(sizes.values()), unit="MP", quiet=shown["quiet"]) as advance:
         for path, found in run(paths, out, **settings, progress=advance):
@@ -336,12 +337,18 @@ def _predict_all(
                 failed.append({"scene": str(path), "reason": str(found)})
                 complain(f"error: {found}" if path.name in str(found) else f"error: {path.name}: {found}")
                 continue
-            doubted += _doubts(network, path, _reading(settings))
+            doubts, coarse = _look(network, path, _reading(settings))
+            doubted += doubts
+            upsampled += coarse
             done.append({"scene": str(path), **asdict(found), "megapixels": round(sizes[path], 6)})
             if not shown["as_json"]:
                 say(_line(done[-1]))
         advance(0, "")
     complain_about(doubted)
+    if upsampled and settings["upsampling"] is None:
+        _note(
+            f"pixels of {upsampled} of {len(done)} scenes are coarse and were seen as four each; --upsampling 1 is quicker."
+        )
     return done, failed
 
 
@@ -352,11 +359,12 @@ def _reading(settings: dict[str, Any]) -> Reading:
     return Reading(**{key: settings[key] for key in PLAIN.settings})
 
 
-def _doubts(network: Engine, path: SceneSource, reading: Reading) -> list[str]:
+def _look(network: Engine, path: SceneSource, reading: Reading) -> tuple[list[str], bool]:
+    """What makes a scene doubtful, and whether its pixels are upsampled."""
     from satmask.fitting import doubts
 
-    with reading.open(network.info, path) as scene:
-        return doubts(network.info, scene)
+    with reading.opened(network, path) as (fitted, scene):
+        return doubts(network.info, scene), fitted.info.upsampling > 1
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -93,15 +93,13 @@ def _reopen(claim: Claim | RemoteClaim, tiling: Tiling, classes: int) -> WindowS
 
 def describe(engine: Engine, image: str | SceneSource, scene: Imagery, seeing: Seeing) -> dict[str, Any]:
     """Everything that decides about what a store holds, as plain values."""
-    seen = engine.info.upsampling
-    notes = {**scene.notes, **({"UPSAMPLING": seen} if seen > 1 else {})}
     return {
         "satmask": __version__,
         "model": identify_model(engine),
         "scene": {"name": scene.name, "shape": list(scene.shape), **identify_scene(image)},
         "settings": {
             "bands": [str(index) for index in scene.indexes],
-            "pixels": ", ".join(f"{key}={value}" for key, value in notes.items()) or "as they are",
+            "pixels": ", ".join(f"{key}={value}" for key, value in scene.notes.items()) or "as they are",
             "symmetries": seeing.symmetries if seeing.symmetries == "none" else f"{seeing.symmetries} ({seeing.mean})",
         },
     }
