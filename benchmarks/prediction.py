@@ -129,11 +129,11 @@ def whole_scenes(
     """Predicting a scene with all that belongs to it, and the same with blended windows."""
 
     def ours() -> None:
-        predict_scene(engine, scene, folder / "exact", size=size)
+        predict_scene(engine, scene, folder / "exact", size=size, upsampling=1)
 
     def blended() -> None:
         with mock.patch.object(Work, "pieces", _blended_pieces):
-            predict_scene(engine, scene, folder / "blend", size=blend_size)
+            predict_scene(engine, scene, folder / "blend", size=blend_size, upsampling=1)
 
     return {"satmask predict": ours, "blend": blended}
 
@@ -160,9 +160,9 @@ def count_differences(engine: Engine, scene_path: Path, *, size: int) -> None:
         seen = Window(0, 0, round_up(height, info.stride), round_up(width, info.stride))
         image = scene.read(seen).filled(info.fill)
         whole = engine.run(image[None])[0][:height, :width]
-        exact, _ = predict_array(engine, scene, size=size)
+        exact, _ = predict_array(engine, scene, size=size, upsampling=1)
         with mock.patch("satmask.prediction.walking.walk", blend):
-            blended, _ = predict_array(engine, scene, size=size)
+            blended, _ = predict_array(engine, scene, size=size, upsampling=1)
     print(f"Pixels that differ from the whole scene at once, {height} × {width}, windows of {size}:")
     labels = decide(whole, info.legend, info.thresholds)
     for name, values in (("satmask predict", exact), ("blend", blended)):
