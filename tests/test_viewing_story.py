@@ -115,9 +115,11 @@ def test_a_click_tells_about_the_pixel(tab, server, place):
 
 def test_swiping_cuts_a_layer(tab, server, place):
     page = tab.open(server)
-    page.get_by_label("Right of the handle only").click()
+    choice = page.get_by_label("Right of the handle only")
+    choice.click()
     page.get_by_role("option", name="Classes").click()
-    page.get_by_role("listbox").wait_for(state="hidden")  # it gives the focus back
+    page.get_by_role("listbox").wait_for(state="hidden")
+    until(page, lambda: choice.evaluate("box => box === document.activeElement"))  # the list gives the focus back
     hold(page, "Swipe: where the upper layer begins")
     box = page.locator(f'.leaflet-layer:has(img[src*="{place.first("classes").id}"])')
     until(page, lambda: box.evaluate("box => box.style.clip"))
