@@ -57,9 +57,11 @@ def tune(
     from satmask.cli.output import complain, say, say_json
     from satmask.model_file import rewrite
 
+    parts = [part.strip() for part in only.split(",")] if only else []
+    if "upsampling" in parts:
+        _refuse_others(parts, metric)
     dataset = read_dataset(data, registration=registration)
     dataset.require_sound(skip_invalid=skip_invalid)
-    parts = [part.strip() for part in only.split(",")] if only else []
     results = {}
     for name, file in _models(model).items():
         engine = open_engine(file)
@@ -67,7 +69,6 @@ def tune(
         complain(f"note: {name}: {how}")
         settings = {"metric": metric, "folds": folds, "least_gain": least_gain}
         if "upsampling" in parts:
-            _refuse_others(parts, metric)
             chosen = _tune_upsampling(engine, samples, folds, least_gain, quiet=quiet)
             written = chosen.better and not dry_run
             if written:
